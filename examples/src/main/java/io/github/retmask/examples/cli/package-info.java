@@ -1,0 +1,3 @@
+/// The `retmask` command line.
+@org.jspecify.annotations.NullMarked
+package io.github.retmask.examples.cli;

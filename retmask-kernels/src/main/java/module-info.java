@@ -1,0 +1,8 @@
+/// Fast backends for `io.github.retmask.core`. Nothing is exported: core finds the backends as services.
+@org.jspecify.annotations.NullMarked
+module io.github.retmask.kernels {
+  requires io.github.retmask.core;
+  requires jdk.incubator.vector;
+  requires org.slf4j;
+  requires static org.jspecify;
+}
