@@ -1,9 +1,15 @@
-/// Decoder-only transformers with attention heads that can be switched off per request and per head: the model, head masks, training,
-/// evaluation, and a scalar reference backend.
+/// Decoder-only transformers with attention heads that can be switched off per request and per
+/// head: the model, head masks, training, evaluation, and a scalar reference backend.
 @org.jspecify.annotations.NullMarked
 module io.github.retmask.core {
   requires org.slf4j;
   requires com.fasterxml.jackson.databind;
   requires ai.djl.tokenizers;
-  requires static org.jspecify;
+  requires static transitive org.jspecify;
+
+  exports io.github.retmask.backend;
+  exports io.github.retmask.heads;
+  exports io.github.retmask.tensor;
+
+  uses io.github.retmask.backend.Backend;
 }

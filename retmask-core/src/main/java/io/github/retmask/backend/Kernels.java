@@ -1,0 +1,267 @@
+package io.github.retmask.backend;
+
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
+import org.jspecify.annotations.Nullable;
+
+/// The op contract: what every backend computes. Call it through [Ops], which checks shapes and
+/// types; implementations trust their arguments.
+///
+/// **Conventions.** Outputs first, then inputs, weights, layout, scalars; letters as in
+/// `io.github.retmask.tensor`. Activations, their gradients and all gradients of weights are F32;
+/// weights are F32, BF16 or F16 and are widened to F32 before use. Gradients of activations are
+/// overwritten unless an [Accumulate] says otherwise, gradients of weights are always added to. An
+/// output may be the same tensor as an input only where the op says so.
+///
+/// **Order of arithmetic.** Every output element is computed in an order that depends on its own
+/// row alone: not on the number of threads, on the other rows of the batch, or on how a sequence
+/// was cut into chunks; interpreted and compiled code give the same bits. In [#matmul] that order
+/// is one chain of fused multiply-adds over the inner dimension, ascending, starting from zero, so
+/// all backends agree there to the bit.
+public interface Kernels extends AutoCloseable {
+
+  /// Name of the backend, such as `vector`.
+  String name();
+
+  /// Threads that compute.
+  int threads();
+
+  /// New memory for tensors of this backend.
+  TensorArena arena(TensorArena.Lifetime lifetime);
+
+  // --- rows -----------------------------------------------------------------------------------
+
+  /// Token embedding: `out[n,:] = table[ids[n],:]`.
+  ///
+  /// @param out `[N,C]`
+  /// @param ids I32 `[N]`
+  /// @param table `[V,C]`
+  void embedding(Tensor out, Tensor ids, Tensor table);
+
+  /// `dTable[ids[n],:] += dOut[n,:]`, in ascending n for equal ids.
+  ///
+  /// @param dTable `[V,C]`
+  /// @param dOut `[N,C]`
+  /// @param ids I32 `[N]`
+  void embeddingBackward(Tensor dTable, Tensor dOut, Tensor ids);
+
+  /// `out[m,:] = in[rows[m],:]`; rows of F32.
+  ///
+  /// @param out `[M, ...]`
+  /// @param in `[N, ...]`
+  /// @param rows I32 `[M]`
+  void gatherRows(Tensor out, Tensor in, Tensor rows);
+
+  /// `out[rows[n],:] = in[n,:]`; other rows of out stay. Appends to key/value caches, and is the
+  /// backward of [#gatherRows] into a zeroed tensor. Rows are distinct.
+  ///
+  /// @param out `[M, ...]`
+  /// @param in `[N, ...]`
+  /// @param rows I32 `[N]`
+  void scatterRows(Tensor out, Tensor in, Tensor rows);
+
+  // --- elementwise ----------------------------------------------------------------------------
+
+  /// `out = a + b`; out may be a or b.
+  void add(Tensor out, Tensor a, Tensor b);
+
+  /// Sets every byte to zero.
+  void zero(Tensor out);
+
+  /// Rounds or widens to the type of `out` (round to nearest, ties to even).
+  void cast(Tensor out, Tensor in);
+
+  /// Sum of squares, accumulated in double in an order that depends on the length alone.
+  double sumOfSquares(Tensor x);
+
+  // --- rms_norm -------------------------------------------------------------------------------
+
+  /// Root-mean-square norm (Zhang and Sennrich 2019): `rstd = 1 / sqrt(mean(x^2) + eps)`, `out = x
+  /// * rstd * weight` over the last axis.
+  ///
+  /// @param out `[R,W]`; R is N for hidden norms and N H for per-head norms
+  /// @param rstd `[R]`, kept for the backward
+  /// @param x `[R,W]`
+  /// @param weight `[W]`
+  void rmsNorm(Tensor out, Tensor rstd, Tensor x, Tensor weight, float eps);
+
+  /// With `g = dOut * weight`: `dx = rstd * (g - x * rstd^2 * mean(g * x))`, `dWeight += sum_r dOut
+  /// * x * rstd`.
+  ///
+  /// @param dx `[R,W]`
+  /// @param dWeight `[W]`
+  /// @param dOut `[R,W]`
+  /// @param x `[R,W]`
+  /// @param rstd `[R]`
+  /// @param weight `[W]`
+  void rmsNormBackward(
+      Tensor dx,
+      Tensor dWeight,
+      Tensor dOut,
+      Tensor x,
+      Tensor rstd,
+      Tensor weight,
+      Accumulate intoDx);
+
+  // --- matmul ---------------------------------------------------------------------------------
+
+  /// Linear layer with the weight as checkpoints store it: `out = x W^T + bias`. The chain of
+  /// multiply-adds starts from zero; the bias is added last.
+  ///
+  /// @param out `[N,O]`
+  /// @param x `[N,I]`
+  /// @param weight `[O,I]`
+  /// @param bias `[O]` or null
+  void matmul(Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias);
+
+  /// `dx (+)= dOut W`.
+  ///
+  /// @param dx `[N,I]`
+  /// @param dOut `[N,O]`
+  /// @param weight `[O,I]`
+  void matmulBackwardInput(Tensor dx, Tensor dOut, Tensor weight, Accumulate intoDx);
+
+  /// `dWeight += dOut^T x`, `dBias += sum_n dOut`.
+  ///
+  /// @param dWeight `[O,I]`
+  /// @param dBias `[O]` or null
+  /// @param dOut `[N,O]`
+  /// @param x `[N,I]`
+  void matmulBackwardWeight(Tensor dWeight, @Nullable Tensor dBias, Tensor dOut, Tensor x);
+
+  // --- rope -----------------------------------------------------------------------------------
+
+  /// Rotary position embedding (Su et al. 2021), halves convention: for `i < R/2` `out[i] = x[i]
+  /// cos - x[i+R/2] sin`, `out[i+R/2] = x[i+R/2] cos + x[i] sin`; elements from R on are copied.
+  /// `out` may be x.
+  ///
+  /// @param out `[N,H,D]`
+  /// @param x `[N,H,D]`
+  /// @param cos `[P,R/2]`, by position
+  /// @param sin `[P,R/2]`
+  /// @param positions I32 `[N]`
+  void rope(Tensor out, Tensor x, Tensor cos, Tensor sin, Tensor positions);
+
+  /// The transposed rotation, `sin` negated. `dx` may be dOut.
+  void ropeBackward(Tensor dx, Tensor dOut, Tensor cos, Tensor sin, Tensor positions);
+
+  // --- attention ------------------------------------------------------------------------------
+
+  /// Causal grouped-query attention with per-(row, head) modes (online softmax, Dao et al. 2022):
+  /// `z[n,h,:] = sum_j softmax_j(scale q[n,h,:] . k[j,h/(H/Hkv),:]) v[j,...]` over the visible
+  /// keys. Key j is visible to a query at position i of the same row when `j <= i`, `j > i -
+  /// window` and, for a local head, `j < sink` or `j > i - local window`. Gates are not applied
+  /// here.
+  ///
+  /// @param z `[N,H,D]`; zero for skipped heads
+  /// @param lse `[N,H]`, log-sum-exp of the scaled scores; -infinity where nothing attends
+  /// @param q `[N,H,D]`
+  /// @param k `[keys,Hkv,D]`, placed as `layout` says, the new tokens' own keys included
+  /// @param v `[keys,Hkv,D]`
+  /// @param readout filled when given
+  void attention(
+      Tensor z,
+      Tensor lse,
+      Tensor q,
+      Tensor k,
+      Tensor v,
+      BatchLayout layout,
+      HeadPlan plan,
+      AttentionSpec spec,
+      @Nullable AttentionReadout readout);
+
+  /// Gradients of [#attention] for whole sequences (a packed layout without past), recomputing the
+  /// weights from `lse`. With `p` the weights, `dp = dz . v`, `delta = dz . z`: `ds = p (dp -
+  /// delta)`, `dq = scale ds k`, `dk = scale ds^T q`, `dv = p^T dz`. Uniform heads get only dv;
+  /// mean and skipped heads give nothing, whatever their dz holds, NaN included.
+  ///
+  /// @param dq `[N,H,D]`
+  /// @param dk `[N,Hkv,D]`
+  /// @param dv `[N,Hkv,D]`
+  /// @param dz `[N,H,D]`
+  /// @param z `[N,H,D]` as the forward left it, before gates
+  /// @param lse `[N,H]`
+  void attentionBackward(
+      Tensor dq,
+      Tensor dk,
+      Tensor dv,
+      Tensor dz,
+      Tensor q,
+      Tensor k,
+      Tensor v,
+      Tensor z,
+      Tensor lse,
+      BatchLayout layout,
+      HeadPlan plan,
+      AttentionSpec spec);
+
+  // --- head_gate ------------------------------------------------------------------------------
+
+  /// `out[n,h,:] = gate[row(n),h] * z[n,h,:]`; a gate of 0 writes +0 whatever z is. `out` may be z.
+  ///
+  /// @param out `[N,H,D]`
+  /// @param z `[N,H,D]`
+  void headGate(Tensor out, Tensor z, BatchLayout layout, HeadPlan plan);
+
+  /// `dz = gate * dOut` (0 where the gate is 0), `dGates[r,h] += sum over the row's tokens of dOut
+  /// . z`. `dz` may be dOut.
+  ///
+  /// @param dz `[N,H,D]`
+  /// @param dGates `[B,H]` or null when nobody asked
+  /// @param dOut `[N,H,D]`
+  /// @param z `[N,H,D]`, before the gate
+  void headGateBackward(
+      Tensor dz, @Nullable Tensor dGates, Tensor dOut, Tensor z, BatchLayout layout, HeadPlan plan);
+
+  // --- swiglu ---------------------------------------------------------------------------------
+
+  /// SwiGLU (Shazeer 2020): `out = gate * sigmoid(gate) * up`. `out` may be gate or up.
+  ///
+  /// @param out `[N,F]`
+  /// @param gate `[N,F]`
+  /// @param up `[N,F]`
+  void swiglu(Tensor out, Tensor gate, Tensor up);
+
+  /// With `s = sigmoid(gate)`: `dUp = dOut gate s`, `dGate = dOut up s (1 + gate (1 - s))`. `dUp`
+  /// may be dOut.
+  void swigluBackward(Tensor dGate, Tensor dUp, Tensor dOut, Tensor gate, Tensor up);
+
+  // --- token_log_probs ------------------------------------------------------------------------
+
+  /// LM head fused with the log-probability of one target per token: `logps[m] = logit[m,target] -
+  /// lse[m]`, `lse[m] = log sum_v exp(logit[m,v])`, `logit = hidden lmHead^T`. Works in chunks of
+  /// tokens; `[M,V]` logits never exist at once.
+  ///
+  /// @param logps `[M]`
+  /// @param lse `[M]`
+  /// @param hidden `[M,C]`
+  /// @param lmHead `[V,C]`
+  /// @param targets I32 `[M]`
+  void tokenLogProbs(Tensor logps, Tensor lse, Tensor hidden, Tensor lmHead, Tensor targets);
+
+  /// `dLogits[m,v] = dLogps[m] (1{v = target} - exp(logit[m,v] - lse[m]))`, then `dHidden = dLogits
+  /// lmHead`, `dLmHead += dLogits^T hidden`; logits are recomputed in chunks.
+  ///
+  /// @param dHidden `[M,C]`
+  /// @param dLmHead `[V,C]`
+  /// @param dLogps `[M]`
+  void tokenLogProbsBackward(
+      Tensor dHidden,
+      Tensor dLmHead,
+      Tensor dLogps,
+      Tensor hidden,
+      Tensor lmHead,
+      Tensor targets,
+      Tensor lse);
+
+  // --- adamw ----------------------------------------------------------------------------------
+
+  /// One AdamW update in place: `g = gradScale grad`, `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2)
+  /// g^2`, `param = param (1 - lr decay) - lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)`.
+  /// Scalars are combined in double, elements updated in F32.
+  void adamW(Tensor param, Tensor grad, Tensor m, Tensor v, AdamWStep step);
+
+  /// Ends the threads. Tensors of [#arena] live on until their arena is closed.
+  @Override
+  void close();
+}

@@ -1,0 +1,87 @@
+package io.github.retmask.tensor;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.List;
+
+/// [TensorArena] in off-heap host memory: a bump allocator over slabs that are kept across
+/// [#reset()], so that a training step allocates nothing after the first one.
+public final class HostArena implements TensorArena {
+  private static final long ALIGNMENT = 64; // one cache line, one AVX-512 register
+  private static final long SLAB_BYTES = 4L << 20;
+
+  private final Arena arena = Arena.ofShared();
+  private final List<Slab> slabs = new ArrayList<>();
+  private int current;
+  private long used;
+
+  /// An empty arena; memory is taken from the system as tensors ask for it.
+  public HostArena() {}
+
+  /// A slab and how far it is filled now and has ever been.
+  private static final class Slab {
+    final MemorySegment memory;
+    long filled;
+    long dirty;
+
+    Slab(MemorySegment memory) {
+      this.memory = memory;
+    }
+  }
+
+  @Override
+  public synchronized Tensor allocate(String name, DType dtype, long... dims) {
+    Shape shape = Shape.of(dims);
+    long bytes = Math.multiplyExact(shape.size(), dtype.bytes());
+    long padded = (bytes + ALIGNMENT - 1) & -ALIGNMENT;
+    while (current < slabs.size()
+        && slabs.get(current).filled + padded > slabs.get(current).memory.byteSize()) {
+      current++;
+    }
+    if (current == slabs.size()) {
+      slabs.add(newSlab(name, dtype, shape, Math.max(padded, SLAB_BYTES)));
+    }
+    Slab slab = slabs.get(current);
+    MemorySegment memory = slab.memory.asSlice(slab.filled, bytes);
+    if (slab.filled < slab.dirty) {
+      memory.fill((byte) 0); // fresh slabs come zeroed, recycled ones do not
+    }
+    slab.filled += padded;
+    slab.dirty = Math.max(slab.dirty, slab.filled);
+    used += padded;
+    return Tensor.host(name, dtype, shape, memory);
+  }
+
+  private Slab newSlab(String name, DType dtype, Shape shape, long bytes) {
+    try {
+      return new Slab(arena.allocate(bytes, ALIGNMENT));
+    } catch (OutOfMemoryError e) {
+      OutOfMemoryError named =
+          new OutOfMemoryError(
+              "tensor %s %s%s: no room for %d more bytes off-heap (%d in use by this arena)"
+                  .formatted(name, dtype, shape, bytes, used));
+      named.initCause(e);
+      throw named;
+    }
+  }
+
+  @Override
+  public synchronized void reset() {
+    for (Slab slab : slabs) {
+      slab.filled = 0;
+    }
+    current = 0;
+    used = 0;
+  }
+
+  @Override
+  public synchronized long usedBytes() {
+    return used;
+  }
+
+  @Override
+  public void close() {
+    arena.close();
+  }
+}
