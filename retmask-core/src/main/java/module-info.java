@@ -9,6 +9,7 @@ module io.github.retmask.core {
 
   exports io.github.retmask.backend;
   exports io.github.retmask.heads;
+  exports io.github.retmask.model;
   exports io.github.retmask.io;
   exports io.github.retmask.tensor;
 

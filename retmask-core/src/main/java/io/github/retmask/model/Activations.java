@@ -1,0 +1,70 @@
+package io.github.retmask.model;
+
+import io.github.retmask.backend.AttentionReadout;
+import io.github.retmask.backend.BatchLayout;
+import io.github.retmask.backend.HeadPlan;
+import io.github.retmask.tensor.Tensor;
+import java.util.List;
+
+/// The result of a forward pass, and what its backward needs. Lives as long as the step arena that
+/// the pass was given.
+public final class Activations {
+  final Tensor ids; // I32 [N]
+  final Tensor positions; // I32 [N]
+  final List<HeadPlan> plans; // per layer
+  final List<LayerActivations> layers; // per layer when kept, else the shared ones
+  final Tensor embedded; // [N,C]
+  final Tensor rstd; // [N]
+  final Keep keep;
+  private final BatchLayout layout;
+  private final Tensor hidden; // [N,C]
+  private final List<AttentionReadout> readouts;
+
+  /// What a forward keeps.
+  public enum Keep {
+    /// Only its result: layers share one set of buffers.
+    RESULT,
+    /// Everything that [Transformer#backward] needs.
+    FOR_BACKWARD,
+    /// That, and the head outputs of gated-off heads, for gradients of the gates.
+    FOR_GATE_GRADIENTS
+  }
+
+  Activations(
+      Tensor ids,
+      Tensor positions,
+      List<HeadPlan> plans,
+      List<LayerActivations> layers,
+      Tensor embedded,
+      Tensor rstd,
+      Tensor hidden,
+      Keep keep,
+      BatchLayout layout,
+      List<AttentionReadout> readouts) {
+    this.ids = ids;
+    this.positions = positions;
+    this.plans = plans;
+    this.layers = layers;
+    this.embedded = embedded;
+    this.rstd = rstd;
+    this.hidden = hidden;
+    this.keep = keep;
+    this.layout = layout;
+    this.readouts = readouts;
+  }
+
+  /// Where the rows lie.
+  public BatchLayout layout() {
+    return layout;
+  }
+
+  /// The final normalised hidden states, `[N,C]`: what lm_head reads.
+  public Tensor hidden() {
+    return hidden;
+  }
+
+  /// One read-out per layer; empty when none were asked for.
+  public List<AttentionReadout> readouts() {
+    return readouts;
+  }
+}

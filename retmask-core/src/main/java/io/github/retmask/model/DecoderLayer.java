@@ -1,0 +1,243 @@
+package io.github.retmask.model;
+
+import static java.util.Objects.requireNonNull;
+
+import io.github.retmask.backend.Accumulate;
+import io.github.retmask.backend.AttentionReadout;
+import io.github.retmask.backend.BatchLayout;
+import io.github.retmask.backend.HeadPlan;
+import io.github.retmask.backend.Ops;
+import io.github.retmask.model.LayerSpec.NormPlacement;
+import io.github.retmask.model.LayerSpec.QkNorm;
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
+import org.jspecify.annotations.Nullable;
+
+/// One decoder layer: attention with switchable heads, then the feed-forward block, each added to
+/// the residual stream. Forward is a list of ops in reading order; backward stands below it, the
+/// same list reversed.
+///
+/// @param index position in the model
+/// @param config sizes
+/// @param spec what distinguishes this layer
+/// @param weights its parameters
+record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights weights) {
+
+  /// Fills `a`; `a.residPost()` is the result. `residPre` may be the same tensor as the result.
+  ///
+  /// @param residPre `[N,C]`
+  /// @param cache where keys and values are appended, or null for whole sequences
+  void forward(
+      LayerActivations a,
+      Tensor residPre,
+      Tensor positions,
+      RopeTable rope,
+      BatchLayout layout,
+      HeadPlan plan,
+      @Nullable CacheLines cache,
+      @Nullable AttentionReadout readout,
+      Ops ops,
+      Observer observer) {
+    LayerWeights w = weights;
+    float eps = config.normEps();
+    observer.saw(Site.RESID_PRE, index, residPre);
+
+    Tensor attnIn = residPre; // [N,C]
+    if (spec.norms() == NormPlacement.PRE) {
+      attnIn = requireNonNull(a.attnIn());
+      ops.rmsNorm(attnIn, a.attnRstd(), residPre, w.attentionNorm(), eps);
+    }
+    ops.matmul(flat(a.q()), attnIn, w.qProj().weight(), w.qProj().bias()); // [N, H D]
+    ops.matmul(flat(a.k()), attnIn, w.kProj().weight(), w.kProj().bias()); // [N, Hkv D]
+    ops.matmul(flat(a.v()), attnIn, w.vProj().weight(), w.vProj().bias()); // [N, Hkv D]
+    observer.saw(Site.Q, index, a.q());
+    observer.saw(Site.K, index, a.k());
+    observer.saw(Site.V, index, a.v());
+    if (spec.qkNorm() != QkNorm.NONE) {
+      Tensor qNorm = requireNonNull(w.qNorm());
+      Tensor kNorm = requireNonNull(w.kNorm());
+      ops.rmsNorm(normed(a.rotQ()), requireNonNull(a.qRstd()), normed(a.q()), qNorm, eps);
+      ops.rmsNorm(normed(a.rotK()), requireNonNull(a.kRstd()), normed(a.k()), kNorm, eps);
+    }
+    ops.rope(a.rotQ(), a.rotQ(), rope.cos(), rope.sin(), positions); // [N,H,D]
+    ops.rope(a.rotK(), a.rotK(), rope.cos(), rope.sin(), positions); // [N,Hkv,D]
+    observer.saw(Site.ROT_Q, index, a.rotQ());
+    observer.saw(Site.ROT_K, index, a.rotK());
+
+    Tensor keys = a.rotK(); // [keys,Hkv,D]
+    Tensor values = a.v(); // [keys,Hkv,D]
+    if (cache != null) {
+      ops.scatterRows(cache.keys(), a.rotK(), cache.rows());
+      ops.scatterRows(cache.values(), a.v(), cache.rows());
+      keys = cache.keys();
+      values = cache.values();
+    }
+    ops.attention(a.z(), a.lse(), a.rotQ(), keys, values, layout, plan, spec.attention(), readout);
+    observer.saw(Site.Z, index, a.z());
+    Tensor z = a.z(); // [N,H,D]
+    if (plan.isGated()) {
+      z = a.gatedZ();
+      ops.headGate(z, a.z(), layout, plan);
+    }
+    ops.matmul(a.attnOut(), flat(z), w.oProj().weight(), w.oProj().bias()); // [N,C]
+    addResidual(a.residMid(), residPre, a.attnOut(), a.attnRstd(), w.attentionNorm(), ops);
+    observer.saw(Site.ATTN_OUT, index, a.attnOut());
+    observer.saw(Site.RESID_MID, index, a.residMid());
+
+    Tensor mlpIn = a.residMid(); // [N,C]
+    if (spec.norms() == NormPlacement.PRE) {
+      mlpIn = requireNonNull(a.mlpIn());
+      ops.rmsNorm(mlpIn, a.mlpRstd(), a.residMid(), w.mlpNorm(), eps);
+    }
+    ops.matmul(a.gate(), mlpIn, w.gateProj().weight(), w.gateProj().bias()); // [N,F]
+    ops.matmul(a.up(), mlpIn, w.upProj().weight(), w.upProj().bias()); // [N,F]
+    ops.swiglu(a.act(), a.gate(), a.up()); // [N,F]
+    ops.matmul(a.mlpOut(), a.act(), w.downProj().weight(), w.downProj().bias()); // [N,C]
+    addResidual(a.residPost(), a.residMid(), a.mlpOut(), a.mlpRstd(), w.mlpNorm(), ops);
+    observer.saw(Site.MLP_OUT, index, a.mlpOut());
+    observer.saw(Site.RESID_POST, index, a.residPost());
+  }
+
+  /// `out = resid + branch`, or `resid + norm(branch)` with post-norm.
+  private void addResidual(
+      Tensor out, Tensor resid, Tensor branch, Tensor rstd, Tensor norm, Ops ops) {
+    if (spec.norms() == NormPlacement.POST) {
+      ops.rmsNorm(out, rstd, branch, norm, config.normEps());
+      ops.add(out, out, resid);
+    } else {
+      ops.add(out, resid, branch);
+    }
+  }
+
+  /// Turns `d` from the gradient of residPost into that of residPre, in place, and adds to `grads`.
+  ///
+  /// @param d `[N,C]`
+  /// @param residPre `[N,C]` as the forward had it
+  /// @param dGates `[B,H]`, added to, or null
+  void backward(
+      Tensor d,
+      LayerWeights grads,
+      @Nullable Tensor dGates,
+      LayerActivations a,
+      Tensor residPre,
+      Tensor positions,
+      RopeTable rope,
+      BatchLayout layout,
+      HeadPlan plan,
+      Ops ops,
+      TensorArena step) {
+    LayerWeights w = weights;
+    boolean pre = spec.norms() == NormPlacement.PRE;
+    int n = layout.tokens();
+
+    // residPost = residMid + branch(residMid): d flows through both terms
+    Tensor dMlpOut =
+        branchGradient(d, a.mlpOut(), a.mlpRstd(), w.mlpNorm(), grads.mlpNorm(), ops, step);
+    Tensor dGate = step.floats("d_gate", n, config.intermediateSize());
+    Tensor dUp = step.floats("d_up", n, config.intermediateSize());
+    linearBackward(
+        dUp, Accumulate.SET, grads.downProj(), dMlpOut, a.act(), w.downProj(), ops); // d act
+    ops.swigluBackward(dGate, dUp, dUp, a.gate(), a.up());
+    Tensor mlpIn = pre ? requireNonNull(a.mlpIn()) : a.residMid();
+    Tensor dMlpIn = pre ? step.floats("d_mlp_in", n, config.hiddenSize()) : d;
+    Accumulate first = pre ? Accumulate.SET : Accumulate.ADD;
+    linearBackward(dMlpIn, first, grads.upProj(), dUp, mlpIn, w.upProj(), ops);
+    linearBackward(dMlpIn, Accumulate.ADD, grads.gateProj(), dGate, mlpIn, w.gateProj(), ops);
+    if (pre) {
+      ops.rmsNormBackward(
+          d, grads.mlpNorm(), dMlpIn, a.residMid(), a.mlpRstd(), w.mlpNorm(), Accumulate.ADD);
+    }
+
+    // residMid = residPre + branch(residPre)
+    Tensor dAttnOut =
+        branchGradient(
+            d, a.attnOut(), a.attnRstd(), w.attentionNorm(), grads.attentionNorm(), ops, step);
+    Tensor z = plan.isGated() ? a.gatedZ() : a.z();
+    Tensor dZ = step.floats("d_z", n, config.heads(), config.headDim());
+    linearBackward(flat(dZ), Accumulate.SET, grads.oProj(), dAttnOut, flat(z), w.oProj(), ops);
+    if (plan.isGated() || dGates != null) {
+      ops.headGateBackward(dZ, dGates, dZ, a.z(), layout, plan);
+    }
+    Tensor dQ = step.floats("d_q", n, config.heads(), config.headDim());
+    Tensor dK = step.floats("d_k", n, config.kvHeads(), config.headDim());
+    Tensor dV = step.floats("d_v", n, config.kvHeads(), config.headDim());
+    ops.attentionBackward(
+        dQ, dK, dV, dZ, a.rotQ(), a.rotK(), a.v(), a.z(), a.lse(), layout, plan, spec.attention());
+    ops.ropeBackward(dQ, dQ, rope.cos(), rope.sin(), positions);
+    ops.ropeBackward(dK, dK, rope.cos(), rope.sin(), positions);
+    if (spec.qkNorm() != QkNorm.NONE) {
+      dQ = qkNormBackward(dQ, a.q(), a.qRstd(), w.qNorm(), grads.qNorm(), ops, step);
+      dK = qkNormBackward(dK, a.k(), a.kRstd(), w.kNorm(), grads.kNorm(), ops, step);
+    }
+    Tensor attnIn = pre ? requireNonNull(a.attnIn()) : residPre;
+    Tensor dAttnIn = pre ? step.floats("d_attn_in", n, config.hiddenSize()) : d;
+    linearBackward(dAttnIn, first, grads.vProj(), flat(dV), attnIn, w.vProj(), ops);
+    linearBackward(dAttnIn, Accumulate.ADD, grads.kProj(), flat(dK), attnIn, w.kProj(), ops);
+    linearBackward(dAttnIn, Accumulate.ADD, grads.qProj(), flat(dQ), attnIn, w.qProj(), ops);
+    if (pre) {
+      ops.rmsNormBackward(
+          d,
+          grads.attentionNorm(),
+          dAttnIn,
+          residPre,
+          a.attnRstd(),
+          w.attentionNorm(),
+          Accumulate.ADD);
+    }
+  }
+
+  /// Gradient of a block's raw output: `d` itself, or through the post-norm of [#addResidual].
+  private Tensor branchGradient(
+      Tensor d, Tensor branch, Tensor rstd, Tensor norm, Tensor dNorm, Ops ops, TensorArena step) {
+    if (spec.norms() == NormPlacement.PRE) {
+      return d;
+    }
+    Tensor dBranch = step.floats("d_branch", d.dim(0), d.dim(1));
+    ops.rmsNormBackward(dBranch, dNorm, d, branch, rstd, norm, Accumulate.SET);
+    return dBranch;
+  }
+
+  /// Both gradients of `out = x W^T + bias`.
+  private static void linearBackward(
+      Tensor dx, Accumulate intoDx, Linear grads, Tensor dOut, Tensor x, Linear w, Ops ops) {
+    ops.matmulBackwardWeight(grads.weight(), grads.bias(), dOut, x);
+    ops.matmulBackwardInput(dx, dOut, w.weight(), intoDx);
+  }
+
+  private Tensor qkNormBackward(
+      Tensor dOut,
+      Tensor x,
+      @Nullable Tensor rstd,
+      @Nullable Tensor weight,
+      @Nullable Tensor dWeight,
+      Ops ops,
+      TensorArena step) {
+    Tensor dx = step.floats("d_" + x.name(), x.shape().dims());
+    ops.rmsNormBackward(
+        normed(dx),
+        requireNonNull(dWeight),
+        normed(dOut),
+        normed(x),
+        requireNonNull(rstd),
+        requireNonNull(weight),
+        Accumulate.SET);
+    return dx;
+  }
+
+  /// `[N,H,D]` as `[N, H D]`.
+  private static Tensor flat(Tensor t) {
+    return t.view(t.dim(0), t.dim(1) * t.dim(2));
+  }
+
+  /// `[N,H,D]` as the rows that q/k norm normalises: `[N H, D]` or `[N, H D]`.
+  private Tensor normed(Tensor t) {
+    return spec.qkNorm() == QkNorm.PER_HEAD ? t.view(t.dim(0) * t.dim(1), t.dim(2)) : flat(t);
+  }
+
+  /// Where a layer's keys and values go.
+  ///
+  /// @param keys `[slots * capacity, Hkv, D]`
+  /// @param values `[slots * capacity, Hkv, D]`
+  /// @param rows I32 `[N]`, cache row of every token
+  record CacheLines(Tensor keys, Tensor values, Tensor rows) {}
+}

@@ -1,0 +1,150 @@
+package io.github.retmask.model;
+
+import io.github.retmask.backend.BatchLayout;
+import io.github.retmask.backend.Ops;
+import io.github.retmask.heads.HeadMask;
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
+import java.util.ArrayList;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/// Keys and values of several sequences. Each slot holds one sequence of up to `capacity` positions
+/// and the mask under which it was computed: everything above the lowest masked layer depends on
+/// it, so a slot never mixes masks.
+///
+/// Owns its memory; close it.
+public final class KvCache implements AutoCloseable {
+  private final TensorArena arena;
+  private final int slots;
+  private final int capacity;
+  private final List<Tensor> keys = new ArrayList<>(); // per layer [slots * capacity, Hkv, D]
+  private final List<Tensor> values = new ArrayList<>(); // per layer [slots * capacity, Hkv, D]
+  private final int[] lengths;
+  private final @Nullable HeadMask[] masks;
+
+  /// Room for `slots` sequences of `capacity` positions.
+  ///
+  /// @throws IllegalArgumentException when either is below 1 or their product exceeds 2^31 - 1
+  public KvCache(ModelConfig config, Ops ops, int slots, int capacity) {
+    if (slots < 1 || capacity < 1 || (long) slots * capacity > Integer.MAX_VALUE) {
+      throw new IllegalArgumentException(
+          "kv cache: %d slots of %d positions".formatted(slots, capacity));
+    }
+    this.slots = slots;
+    this.capacity = capacity;
+    this.lengths = new int[slots];
+    this.masks = new HeadMask[slots];
+    this.arena = ops.arena(TensorArena.Lifetime.SESSION);
+    try {
+      for (int l = 0; l < config.layerCount(); l++) {
+        long rows = (long) slots * capacity;
+        keys.add(
+            arena.floats("kv_cache.%d.k".formatted(l), rows, config.kvHeads(), config.headDim()));
+        values.add(
+            arena.floats("kv_cache.%d.v".formatted(l), rows, config.kvHeads(), config.headDim()));
+      }
+    } catch (OutOfMemoryError e) {
+      arena.close();
+      throw e;
+    }
+  }
+
+  /// Bytes that a cache of this size takes.
+  public static long bytes(ModelConfig config, int slots, int capacity) {
+    return 2L
+        * Float.BYTES
+        * slots
+        * capacity
+        * config.layerCount()
+        * config.kvHeads()
+        * config.headDim();
+  }
+
+  public int slots() {
+    return slots;
+  }
+
+  public int capacity() {
+    return capacity;
+  }
+
+  /// Positions that a slot holds.
+  public int length(int slot) {
+    return lengths[slot];
+  }
+
+  /// Empties a slot for another sequence or mask.
+  public void clear(int slot) {
+    lengths[slot] = 0;
+    masks[slot] = null;
+  }
+
+  /// Drops the positions from `length` on.
+  public void truncate(int slot, int length) {
+    if (length < 0 || length > lengths[slot]) {
+      throw new IllegalArgumentException(
+          "kv cache: slot %d holds %d positions, cannot keep %d"
+              .formatted(slot, lengths[slot], length));
+    }
+    lengths[slot] = length;
+    if (length == 0) {
+      masks[slot] = null;
+    }
+  }
+
+  /// Makes room for a batch and says where it lies.
+  ///
+  /// @throws IllegalArgumentException when a row's slot does not exist, occurs twice, is full, or
+  ///   holds a span computed under another mask
+  BatchLayout append(Batch batch) {
+    int rows = batch.rows().size();
+    int[] rowLengths = new int[rows];
+    int[] past = new int[rows];
+    int[] keyStart = new int[rows];
+    boolean[] taken = new boolean[slots];
+    for (int r = 0; r < rows; r++) {
+      Batch.Row row = batch.rows().get(r);
+      int slot = row.slot();
+      if (slot < 0 || slot >= slots || taken[slot]) {
+        throw new IllegalArgumentException(
+            "kv cache: row %d wants slot %d of %d, each at most once".formatted(r, slot, slots));
+      }
+      taken[slot] = true;
+      if (lengths[slot] + (long) row.ids().length > capacity) {
+        throw new IllegalArgumentException(
+            "kv cache: slot %d holds %d of %d positions, %d more do not fit"
+                .formatted(slot, lengths[slot], capacity, row.ids().length));
+      }
+      HeadMask before = masks[slot];
+      if (before != null && !before.equals(row.mask())) {
+        throw new IllegalArgumentException(
+            "kv cache: slot %d was computed under mask [%s], not [%s]; clear it, or use one mask with phase DECODE_ONLY"
+                .formatted(slot, before, row.mask()));
+      }
+      rowLengths[r] = row.ids().length;
+      past[r] = lengths[slot];
+      keyStart[r] = slot * capacity;
+    }
+    for (Batch.Row row : batch.rows()) {
+      lengths[row.slot()] += row.ids().length;
+      masks[row.slot()] = row.mask();
+    }
+    return BatchLayout.cached(rowLengths, past, keyStart);
+  }
+
+  /// Keys of a layer, `[slots * capacity, Hkv, D]`.
+  Tensor keys(int layer) {
+    return keys.get(layer);
+  }
+
+  /// Values of a layer, `[slots * capacity, Hkv, D]`.
+  Tensor values(int layer) {
+    return values.get(layer);
+  }
+
+  @Override
+  public void close() {
+    arena.close();
+  }
+}

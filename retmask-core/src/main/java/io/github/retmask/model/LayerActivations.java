@@ -1,0 +1,93 @@
+package io.github.retmask.model;
+
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
+import org.jspecify.annotations.Nullable;
+
+/// What one layer computes on the way forward. Kept per layer for the backward, or shared by all
+/// layers when nobody goes back.
+///
+/// @param attnIn `[N,C]` normalised input of attention; null with post-norm
+/// @param attnRstd `[N]`
+/// @param q `[N,H,D]` as projected; the rotated queries too unless q/k norm needs both
+/// @param k `[N,Hkv,D]` likewise
+/// @param v `[N,Hkv,D]`
+/// @param rotQ `[N,H,D]` rotated queries
+/// @param rotK `[N,Hkv,D]` rotated keys
+/// @param qRstd `[N H]` or `[N]`; null without q/k norm
+/// @param kRstd `[N Hkv]` or `[N]`; null without q/k norm
+/// @param z `[N,H,D]` head outputs before their gates
+/// @param gatedZ `[N,H,D]` after them
+/// @param lse `[N,H]`
+/// @param attnOut `[N,C]` output of o_proj
+/// @param residMid `[N,C]`
+/// @param mlpIn `[N,C]` normalised input of the feed-forward block; null with post-norm
+/// @param mlpRstd `[N]`
+/// @param gate `[N,F]`
+/// @param up `[N,F]`
+/// @param act `[N,F]` swiglu(gate, up)
+/// @param mlpOut `[N,C]` output of down_proj
+/// @param residPost `[N,C]`
+record LayerActivations(
+    @Nullable Tensor attnIn,
+    Tensor attnRstd,
+    Tensor q,
+    Tensor k,
+    Tensor v,
+    Tensor rotQ,
+    Tensor rotK,
+    @Nullable Tensor qRstd,
+    @Nullable Tensor kRstd,
+    Tensor z,
+    Tensor gatedZ,
+    Tensor lse,
+    Tensor attnOut,
+    Tensor residMid,
+    @Nullable Tensor mlpIn,
+    Tensor mlpRstd,
+    Tensor gate,
+    Tensor up,
+    Tensor act,
+    Tensor mlpOut,
+    Tensor residPost) {
+
+  /// Room for `tokens` tokens of a layer.
+  ///
+  /// @param gated whether gates must be applied to a copy of z because z is needed later
+  static LayerActivations allocate(
+      ModelConfig config, LayerSpec spec, int tokens, boolean gated, TensorArena arena) {
+    int h = config.heads();
+    int hkv = config.kvHeads();
+    int d = config.headDim();
+    int c = config.hiddenSize();
+    int f = config.intermediateSize();
+    boolean pre = spec.norms() == LayerSpec.NormPlacement.PRE;
+    boolean qkNorm = spec.qkNorm() != LayerSpec.QkNorm.NONE;
+    boolean perHead = spec.qkNorm() == LayerSpec.QkNorm.PER_HEAD;
+    Tensor q = arena.floats("q", tokens, h, d);
+    Tensor k = arena.floats("k", tokens, hkv, d);
+    Tensor z = arena.floats("z", tokens, h, d);
+    return new LayerActivations(
+        pre ? arena.floats("attn_in", tokens, c) : null,
+        arena.floats("attn_rstd", tokens),
+        q,
+        k,
+        arena.floats("v", tokens, hkv, d),
+        qkNorm ? arena.floats("rot_q", tokens, h, d) : q,
+        qkNorm ? arena.floats("rot_k", tokens, hkv, d) : k,
+        qkNorm ? arena.floats("q_rstd", perHead ? (long) tokens * h : tokens) : null,
+        qkNorm ? arena.floats("k_rstd", perHead ? (long) tokens * hkv : tokens) : null,
+        z,
+        gated ? arena.floats("gated_z", tokens, h, d) : z,
+        arena.floats("lse", tokens, h),
+        arena.floats("attn_out", tokens, c),
+        arena.floats("resid_mid", tokens, c),
+        pre ? arena.floats("mlp_in", tokens, c) : null,
+        arena.floats("mlp_rstd", tokens),
+        arena.floats("gate", tokens, f),
+        arena.floats("up", tokens, f),
+        arena.floats("act", tokens, f),
+        arena.floats("mlp_out", tokens, c),
+        arena.floats("resid_post", tokens, c));
+  }
+}

@@ -1,0 +1,255 @@
+package io.github.retmask.model;
+
+import io.github.retmask.backend.Accumulate;
+import io.github.retmask.backend.AttentionReadout;
+import io.github.retmask.backend.BatchLayout;
+import io.github.retmask.backend.HeadPlan;
+import io.github.retmask.backend.Ops;
+import io.github.retmask.heads.HeadMask;
+import io.github.retmask.heads.MaskPhase;
+import io.github.retmask.model.Activations.Keep;
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+
+/// A decoder-only transformer: embedding, layers, final norm, lm_head. Which heads are on is an
+/// argument of every call, per row; the weights are never edited.
+///
+/// A row's result does not depend on the other rows, on the number of threads, or on how its tokens
+/// were cut into calls. Not thread-safe: use one per thread, they may share weights.
+public final class Transformer implements AutoCloseable {
+  private final ModelConfig config;
+  private final Weights weights;
+  private final Ops ops;
+  private final List<DecoderLayer> layers = new ArrayList<>();
+  private final Map<RopeSpec, RopeTable> ropes = new HashMap<>();
+  private TensorArena ropeMemory;
+  private int ropePositions;
+
+  /// A transformer over weights that outlive it.
+  public Transformer(ModelConfig config, Weights weights, Ops ops) {
+    this.config = config;
+    this.weights = weights;
+    this.ops = ops;
+    this.ropeMemory = ops.arena(TensorArena.Lifetime.MODEL);
+    for (int l = 0; l < config.layerCount(); l++) {
+      layers.add(new DecoderLayer(l, config, config.layers().get(l), weights.layers().get(l)));
+    }
+  }
+
+  public ModelConfig config() {
+    return config;
+  }
+
+  public Weights weights() {
+    return weights;
+  }
+
+  public Ops ops() {
+    return ops;
+  }
+
+  /// The neutral mask of this model.
+  public HeadMask noMask() {
+    return HeadMask.none(config.layerCount(), config.heads());
+  }
+
+  /// Final hidden states of whole sequences or, with a cache, of their continuations.
+  ///
+  /// @param cache appended to; null for whole sequences
+  /// @param keep [Keep#RESULT] unless [#backward] follows, which needs a null cache
+  /// @param readouts tokens whose attention is reported in [Activations#readouts]; heads that a
+  ///   mask turned off then still attend, so that their pattern can be seen
+  /// @param step memory of the result
+  /// @throws IllegalArgumentException on a mask of another model, an id outside the vocabulary, or
+  ///   a batch that does not fit the cache
+  public Activations forward(
+      Batch batch,
+      @Nullable KvCache cache,
+      Keep keep,
+      ReadoutRequest readouts,
+      TensorArena step,
+      Observer observer) {
+    checkBatch(batch, cache, keep);
+    BatchLayout layout = cache == null ? BatchLayout.packed(lengths(batch)) : cache.append(batch);
+    int n = layout.tokens();
+    Tensor ids = step.ints("ids", allIds(batch, n)); // [N]
+    Tensor positions = step.ints("positions", layout.positions()); // [N]
+    Tensor cacheRows = cache == null ? null : step.ints("cache_rows", layout.keyRows()); // [N]
+    ensureRope(layout);
+
+    boolean keepGatedOff = keep == Keep.FOR_GATE_GRADIENTS || readouts.tokens().length > 0;
+    List<HeadMask> masks = effectiveMasks(batch);
+    List<HeadPlan> plans = new ArrayList<>();
+    List<LayerActivations> kept = new ArrayList<>();
+    List<AttentionReadout> reported = new ArrayList<>();
+
+    Tensor embedded = step.floats("resid", n, config.hiddenSize()); // [N,C]
+    ops.embedding(embedded, ids, weights.embedTokens());
+    observer.saw(Site.EMBED, 0, embedded);
+    Tensor resid = embedded;
+    for (DecoderLayer layer : layers) {
+      int l = layer.index();
+      HeadPlan plan = HeadPlan.of(masks, l, config.headDim(), keepGatedOff);
+      LayerActivations a =
+          keep == Keep.RESULT && l > 0
+              ? kept.getFirst()
+              : LayerActivations.allocate(
+                  config, layer.spec(), n, keep != Keep.RESULT && plan.isGated(), step);
+      AttentionReadout readout = null;
+      if (readouts.tokens().length > 0) {
+        readout = AttentionReadout.of(step, config.heads(), readouts.tokens(), readouts.spans());
+        reported.add(readout);
+      }
+      DecoderLayer.CacheLines lines =
+          cache == null || cacheRows == null
+              ? null
+              : new DecoderLayer.CacheLines(cache.keys(l), cache.values(l), cacheRows);
+      layer.forward(a, resid, positions, rope(layer), layout, plan, lines, readout, ops, observer);
+      resid = a.residPost();
+      plans.add(plan);
+      kept.add(a);
+    }
+    Tensor hidden = step.floats("hidden", n, config.hiddenSize()); // [N,C]
+    Tensor rstd = step.floats("rstd", n);
+    ops.rmsNorm(hidden, rstd, resid, weights.norm(), config.normEps());
+    return new Activations(
+        ids, positions, plans, kept, embedded, rstd, hidden, keep, layout, reported);
+  }
+
+  /// Whole sequences, nothing kept, nothing watched.
+  public Activations forward(Batch batch, TensorArena step) {
+    return forward(batch, null, Keep.RESULT, ReadoutRequest.NONE, step, Observer.NONE);
+  }
+
+  /// Gradients of everything from the gradient of the final hidden states.
+  ///
+  /// @param grads added to, F32; lm_head's own gradient is the loss's part
+  /// @param dGates per layer `[B,H]`, added to; needs [Keep#FOR_GATE_GRADIENTS]; or null
+  /// @param dHidden `[N,C]`; overwritten
+  /// @param a from a forward that kept what this needs
+  public void backward(
+      Weights grads,
+      @Nullable List<Tensor> dGates,
+      Tensor dHidden,
+      Activations a,
+      TensorArena step) {
+    if (a.keep == Keep.RESULT || (dGates != null && a.keep != Keep.FOR_GATE_GRADIENTS)) {
+      throw new IllegalArgumentException("backward: the forward kept " + a.keep);
+    }
+    BatchLayout layout = a.layout();
+    Tensor last = a.layers.getLast().residPost(); // [N,C]
+    Tensor d = step.floats("d_resid", layout.tokens(), config.hiddenSize()); // [N,C]
+    ops.rmsNormBackward(d, grads.norm(), dHidden, last, a.rstd, weights.norm(), Accumulate.SET);
+    for (int l = layers.size() - 1; l >= 0; l--) {
+      DecoderLayer layer = layers.get(l);
+      Tensor residPre = l == 0 ? a.embedded : a.layers.get(l - 1).residPost();
+      layer.backward(
+          d,
+          grads.layers().get(l),
+          dGates == null ? null : dGates.get(l),
+          a.layers.get(l),
+          residPre,
+          a.positions,
+          rope(layer),
+          layout,
+          a.plans.get(l),
+          ops,
+          step);
+    }
+    ops.embeddingBackward(grads.embedTokens(), d, a.ids);
+  }
+
+  /// Logits of chosen tokens, `[M,V]`.
+  ///
+  /// @param tokens packed token indices, `[M]`
+  public Tensor logits(Activations a, TensorArena step, int... tokens) {
+    Tensor rows = step.floats("hidden_rows", tokens.length, config.hiddenSize());
+    ops.gatherRows(rows, a.hidden(), step.ints("tokens", tokens));
+    Tensor logits = step.floats("logits", tokens.length, config.vocabSize());
+    ops.matmul(logits, rows, weights.lmHead(), null);
+    return logits;
+  }
+
+  private void checkBatch(Batch batch, @Nullable KvCache cache, Keep keep) {
+    if (cache != null && keep != Keep.RESULT) {
+      throw new IllegalArgumentException(
+          "forward: cannot keep " + keep + " with a cache; pass whole sequences");
+    }
+    for (int r = 0; r < batch.rows().size(); r++) {
+      Batch.Row row = batch.rows().get(r);
+      HeadMask mask = row.mask();
+      if (mask.layers() != config.layerCount() || mask.heads() != config.heads()) {
+        throw new IllegalArgumentException(
+            "row %d: mask of %d layers x %d heads, model has %d x %d"
+                .formatted(r, mask.layers(), mask.heads(), config.layerCount(), config.heads()));
+      }
+      for (int t = 0; t < row.ids().length; t++) {
+        if (row.ids()[t] < 0 || row.ids()[t] >= config.vocabSize()) {
+          throw new IllegalArgumentException(
+              "row %d: token id %d at %d, want 0 to %d"
+                  .formatted(r, row.ids()[t], t, config.vocabSize() - 1));
+        }
+      }
+    }
+  }
+
+  /// A decode-only mask leaves prefill rows intact.
+  private List<HeadMask> effectiveMasks(Batch batch) {
+    return batch.rows().stream()
+        .map(
+            row ->
+                row.mask().phase() == MaskPhase.DECODE_ONLY && row.phase() == Batch.Phase.PREFILL
+                    ? noMask()
+                    : row.mask())
+        .toList();
+  }
+
+  private static int[] lengths(Batch batch) {
+    return batch.rows().stream().mapToInt(row -> row.ids().length).toArray();
+  }
+
+  private static int[] allIds(Batch batch, int n) {
+    int[] ids = new int[n];
+    int at = 0;
+    for (Batch.Row row : batch.rows()) {
+      System.arraycopy(row.ids(), 0, ids, at, row.ids().length);
+      at += row.ids().length;
+    }
+    return ids;
+  }
+
+  /// Grows the rope tables to the longest row, by doubling.
+  private void ensureRope(BatchLayout layout) {
+    int longest = 0;
+    for (int r = 0; r < layout.rows(); r++) {
+      longest = Math.max(longest, layout.keys(r));
+    }
+    if (longest <= ropePositions) {
+      return;
+    }
+    ropePositions =
+        Math.max(Math.max(longest, 256), Math.min(2 * ropePositions, config.maxPositions()));
+    ropeMemory.close();
+    ropeMemory = ops.arena(TensorArena.Lifetime.MODEL);
+    ropes.clear();
+    for (DecoderLayer layer : layers) {
+      ropes.computeIfAbsent(
+          layer.spec().rope(), spec -> RopeTable.of(spec, ropePositions, ropeMemory));
+    }
+  }
+
+  private RopeTable rope(DecoderLayer layer) {
+    return ropes.get(layer.spec().rope());
+  }
+
+  /// Frees the rope tables. The weights belong to whoever loaded them.
+  @Override
+  public void close() {
+    ropeMemory.close();
+  }
+}
