@@ -12,6 +12,7 @@ module io.github.retmask.core {
   exports io.github.retmask.model;
   exports io.github.retmask.io;
   exports io.github.retmask.tensor;
+  exports io.github.retmask.train;
 
   uses io.github.retmask.backend.Backend;
 }
