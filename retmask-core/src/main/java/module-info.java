@@ -3,13 +3,14 @@
 @org.jspecify.annotations.NullMarked
 module io.github.retmask.core {
   requires org.slf4j;
-  requires com.fasterxml.jackson.databind;
+  requires transitive com.fasterxml.jackson.databind;
   requires ai.djl.tokenizers;
   requires static transitive org.jspecify;
 
   exports io.github.retmask.backend;
   exports io.github.retmask.heads;
   exports io.github.retmask.model;
+  exports io.github.retmask.model.arch;
   exports io.github.retmask.io;
   exports io.github.retmask.tensor;
   exports io.github.retmask.train;

@@ -1,0 +1,177 @@
+package io.github.retmask.io;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/// Typed, checked access to a JSON object such as config.json. Every failure names the file, the
+/// key, what came and what was wanted. JSON null counts as absent.
+public final class ConfigReader {
+  private final JsonNode node;
+  private final String where;
+  private final String prefix;
+
+  /// Reads `node`, which came from `file`.
+  ///
+  /// @throws FormatException when it is not an object
+  public ConfigReader(JsonNode node, String file) {
+    this(node, file, "");
+  }
+
+  private ConfigReader(JsonNode node, String file, String prefix) {
+    this.node = node;
+    this.where = file;
+    this.prefix = prefix;
+    if (!node.isObject()) {
+      String name = prefix.isEmpty() ? "content" : prefix.substring(0, prefix.length() - 1);
+      throw new FormatException(
+          "%s: %s is %s, want a JSON object".formatted(file, name, shown(node)));
+    }
+  }
+
+  /// The object itself.
+  public JsonNode json() {
+    return node;
+  }
+
+  /// Whether the key is there and not null.
+  public boolean has(String key) {
+    return node.hasNonNull(key);
+  }
+
+  /// A required integer of at least `min`.
+  public int integer(String key, int min) {
+    JsonNode value = required(key);
+    if (!value.isIntegralNumber() || !value.canConvertToInt() || value.intValue() < min) {
+      throw error(key, "is " + shown(value) + ", want an integer >= " + min);
+    }
+    return value.intValue();
+  }
+
+  /// An integer of at least `min`, or `absent` where the key is missing.
+  public int integer(String key, int min, int absent) {
+    return has(key) ? integer(key, min) : absent;
+  }
+
+  /// A required finite number.
+  public double number(String key) {
+    JsonNode value = required(key);
+    if (!value.isNumber() || !Double.isFinite(value.doubleValue())) {
+      throw error(key, "is " + shown(value) + ", want a finite number");
+    }
+    return value.doubleValue();
+  }
+
+  /// A finite number, or `absent` where the key is missing.
+  public double number(String key, double absent) {
+    return has(key) ? number(key) : absent;
+  }
+
+  /// A boolean, or `absent` where the key is missing.
+  public boolean flag(String key, boolean absent) {
+    if (!has(key)) {
+      return absent;
+    }
+    JsonNode value = node.get(key);
+    if (!value.isBoolean()) {
+      throw error(key, "is " + shown(value) + ", want true or false");
+    }
+    return value.booleanValue();
+  }
+
+  /// A required string.
+  public String text(String key) {
+    JsonNode value = required(key);
+    if (!value.isTextual()) {
+      throw error(key, "is " + shown(value) + ", want a string");
+    }
+    return value.textValue();
+  }
+
+  /// A string, or `absent` where the key is missing.
+  public String text(String key, String absent) {
+    return has(key) ? text(key) : absent;
+  }
+
+  /// A required object.
+  public ConfigReader object(String key) {
+    return new ConfigReader(required(key), where, prefix + key + ".");
+  }
+
+  /// An object, or null where the key is missing.
+  public @Nullable ConfigReader objectOrNull(String key) {
+    return has(key) ? object(key) : null;
+  }
+
+  /// The objects of a required array.
+  public List<ConfigReader> objects(String key) {
+    JsonNode value = required(key);
+    if (!value.isArray()) {
+      throw error(key, "is " + shown(value) + ", want an array of objects");
+    }
+    return value.valueStream().map(v -> new ConfigReader(v, where, prefix + key + "[].")).toList();
+  }
+
+  /// An integer or an array of integers, as `eos_token_id` comes; empty where the key is missing.
+  public int[] integers(String key) {
+    if (!has(key)) {
+      return new int[0];
+    }
+    JsonNode value = node.get(key);
+    JsonNode[] items =
+        value.isArray() ? value.valueStream().toArray(JsonNode[]::new) : new JsonNode[] {value};
+    int[] out = new int[items.length];
+    for (int i = 0; i < items.length; i++) {
+      if (!items[i].isIntegralNumber() || !items[i].canConvertToInt()) {
+        throw error(key, "is " + shown(value) + ", want an integer or an array of integers");
+      }
+      out[i] = items[i].intValue();
+    }
+    return out;
+  }
+
+  /// Fails unless the key, or `absent` in its place, is `wanted`: for options whose other values
+  /// change the numbers and are not supported.
+  public void requireText(String key, String wanted, String absent) {
+    String value = text(key, absent);
+    if (!value.equals(wanted)) {
+      throw error(key, "is \"" + value + "\", only \"" + wanted + "\" is supported");
+    }
+  }
+
+  /// Fails when the key is there: for options that are not supported at all.
+  public void refuse(String key) {
+    if (has(key)) {
+      throw error(key, "is not supported");
+    }
+  }
+
+  /// Fails on a key that is none of `known`: for files of our own, where a misspelt option must not
+  /// be ignored.
+  public void requireKnown(List<String> known) {
+    node.fieldNames()
+        .forEachRemaining(
+            key -> {
+              if (!known.contains(key)) {
+                throw error(key, "is unknown; known: " + String.join(", ", known));
+              }
+            });
+  }
+
+  /// A failure about one key of this object.
+  public FormatException error(String key, String what) {
+    return new FormatException("%s: %s%s %s".formatted(where, prefix, key, what));
+  }
+
+  private JsonNode required(String key) {
+    if (!has(key)) {
+      throw error(key, "is missing");
+    }
+    return node.get(key);
+  }
+
+  private static String shown(JsonNode value) {
+    String text = value.toString();
+    return text.length() <= 60 ? text : text.substring(0, 57) + "...";
+  }
+}
