@@ -9,6 +9,8 @@ import java.io.Serial;
 public final class FormatException extends RuntimeException {
   @Serial private static final long serialVersionUID = 1L;
 
+  private static final int LONGEST_NAME = 160;
+
   /// @param message one line; control characters, which a broken file may bring along, are escaped
   public FormatException(String message) {
     super(oneLine(message));
@@ -18,6 +20,13 @@ public final class FormatException extends RuntimeException {
   /// @param cause what the parser said
   public FormatException(String message, Throwable cause) {
     super(oneLine(message), cause);
+  }
+
+  /// A name from a file, quoted for a message and cut where a broken file makes it endless.
+  static String quote(String name) {
+    return name.length() <= LONGEST_NAME
+        ? '"' + name + '"'
+        : '"' + name.substring(0, LONGEST_NAME) + "...\"";
   }
 
   private static String oneLine(String message) {
