@@ -12,6 +12,8 @@ module io.github.retmask.core {
   exports io.github.retmask.model;
   exports io.github.retmask.model.arch;
   exports io.github.retmask.io;
+  exports io.github.retmask.random;
+  exports io.github.retmask.stats;
   exports io.github.retmask.tensor;
   exports io.github.retmask.train;
 

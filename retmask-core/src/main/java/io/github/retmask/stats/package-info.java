@@ -1,0 +1,3 @@
+/// Intervals for the numbers the project reports.
+@org.jspecify.annotations.NullMarked
+package io.github.retmask.stats;
