@@ -1,0 +1,176 @@
+package io.github.retmask.backend;
+
+import static io.github.retmask.backend.AttentionCase.rounded;
+import static io.github.retmask.backend.Workbench.normal;
+
+import io.github.retmask.heads.HeadMask;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+abstract class AttentionBackwardContract extends OpContract {
+
+  AttentionBackwardContract(KernelsContract contract) {
+    super(contract);
+  }
+
+  static List<AttentionCase> cases() {
+    return List.of(
+        AttentionCase.packed(1, 1, 1, 1),
+        AttentionCase.packed(6, 2, 12, 13),
+        AttentionCase.packed(6, 2, 12, 3, 1, 17, 13),
+        AttentionCase.packed(6, 6, 17, 16, 15),
+        AttentionCase.packed(6, 1, 1, 9),
+        AttentionCase.packed(4, 2, 64, 33),
+        AttentionCase.packed(3, 1, 13, 207),
+        AttentionCase.packed(6, 2, 12, 13, 5).window(1),
+        AttentionCase.packed(6, 2, 12, 13, 40).window(7),
+        AttentionCase.packed(2, 2, 17, 150).window(64),
+        AttentionCase.packed(9, 3, 12, 13, 1, 30).mixed(false),
+        AttentionCase.packed(9, 3, 12, 13, 1, 30).mixed(true),
+        AttentionCase.packed(16, 4, 17, 1, 2, 3, 4, 5, 6, 7, 8, 9).mixed(false).window(5),
+        AttentionCase.packed(8, 1, 5, 100, 1).mixed(false).window(33));
+  }
+
+  private static float[] dz(AttentionCase c) {
+    return normal(14, c.tokens() * c.dims().heads() * c.dims().headDim());
+  }
+
+  private static float[][] backward(Workbench on, AttentionCase c) {
+    DenseAttention dense = c.dense();
+    return c.backward(on, dz(c), rounded(dense.z), rounded(dense.lse));
+  }
+
+  private static void check(AttentionCase c, float[][] got, float[] dz) {
+    DenseAttention.Backward want = c.dense().new Backward(dz);
+    int headDim = c.dims().headDim();
+    TensorAssert.assertThat("attention_backward dq", got[0], c.tokens(), c.dims().heads(), headDim)
+        .isClose(want.dq, want.dqTolerance, DenseAttention.SOURCE);
+    TensorAssert.assertThat(
+            "attention_backward dk", got[1], c.tokens(), c.dims().kvHeads(), headDim)
+        .isClose(want.dk, want.dkTolerance, DenseAttention.SOURCE);
+    TensorAssert.assertThat(
+            "attention_backward dv", got[2], c.tokens(), c.dims().kvHeads(), headDim)
+        .isClose(want.dv, want.dvTolerance, DenseAttention.SOURCE);
+  }
+
+  @ParameterizedTest
+  @MethodSource("cases")
+  void agreesWithTheDenseMatrix(AttentionCase c) {
+    check(c, backward(bench, c), dz(c));
+  }
+
+  @ParameterizedTest
+  @MethodSource("cases")
+  void takesWhatForwardLeft(AttentionCase c) {
+    float[][] forward = c.forward(bench);
+    check(c, c.backward(bench, dz(c), forward[0], forward[1]), dz(c));
+  }
+
+  @Test
+  void nothingComesFromHeadsThatDidNotAttendWhateverTheirDzHolds() {
+    AttentionCase c = AttentionCase.packed(9, 3, 12, 13, 1, 30).mixed(false);
+    float[] dz = dz(c);
+    DenseAttention dense = c.dense();
+    float[] z = rounded(dense.z);
+    float[][] want = c.backward(bench, dz, z, rounded(dense.lse));
+    for (int n = 0; n < c.tokens(); n++) {
+      for (int h = 0; h < 9; h++) {
+        HeadPlan.Mode mode = c.plan().mode(c.layout().rowOf(n), h);
+        if (mode == HeadPlan.Mode.SKIP || mode == HeadPlan.Mode.MEAN) {
+          Arrays.fill(dz, (n * 9 + h) * 12, (n * 9 + h + 1) * 12, Float.NaN);
+          Arrays.fill(z, (n * 9 + h) * 12, (n * 9 + h + 1) * 12, Float.NaN);
+          TensorAssert.assertThat(
+                  "dq of a head that did not attend",
+                  Arrays.copyOfRange(want[0], (n * 9 + h) * 12, (n * 9 + h + 1) * 12))
+              .hasBits(new float[12]);
+        }
+      }
+    }
+    assertSameBits("attention_backward", c.backward(bench, dz, z, rounded(dense.lse)), want);
+  }
+
+  @Test
+  void uniformHeadsGiveNothingToQueriesAndKeys() {
+    AttentionCase c = AttentionCase.packed(2, 1, 12, 20);
+    HeadMask uniform =
+        HeadMask.none(1, 2)
+            .withKind(
+                List.of(
+                    new io.github.retmask.heads.HeadId(0, 0),
+                    new io.github.retmask.heads.HeadId(0, 1)),
+                io.github.retmask.heads.HeadKind.UNIFORM);
+    float[][] got = backward(bench, c.plan("uniform", HeadPlan.of(List.of(uniform), 0, 12, false)));
+    TensorAssert.assertThat("dq", got[0]).hasBits(new float[got[0].length]);
+    TensorAssert.assertThat("dk", got[1]).hasBits(new float[got[1].length]);
+  }
+
+  @Test
+  void nanInOneRowStaysThere() {
+    AttentionCase c = AttentionCase.packed(6, 2, 12, 5, 7, 9);
+    float[][] want = backward(bench, c);
+    DenseAttention dense = c.dense();
+    float[] dz = dz(c);
+    Arrays.fill(dz, 5 * 72, 12 * 72, Float.NaN);
+    float[][] got = c.backward(bench, dz, rounded(dense.z), rounded(dense.lse));
+    for (int i = 0; i < 3; i++) {
+      int width = want[i].length / 21;
+      TensorAssert.assertThat("gradient of row 0", Arrays.copyOf(got[i], 5 * width))
+          .hasBits(Arrays.copyOf(want[i], 5 * width));
+      TensorAssert.assertThat(
+              "gradient of row 2", Arrays.copyOfRange(got[i], 12 * width, 21 * width))
+          .hasBits(Arrays.copyOfRange(want[i], 12 * width, 21 * width));
+    }
+  }
+
+  @Test
+  void aKeyOutsideTheWindowGivesNoGradient() {
+    AttentionCase c = AttentionCase.packed(2, 1, 12, 30).window(4);
+    DenseAttention dense = c.dense();
+    float[] dz = new float[30 * 24];
+    Arrays.fill(dz, 20 * 24, 21 * 24, 1f); // only query 20, which sees keys 17 to 20
+    float[][] got = c.backward(bench, dz, rounded(dense.z), rounded(dense.lse));
+    for (int j = 0; j < 30; j++) {
+      boolean seen = j >= 17 && j <= 20;
+      for (int d = 0; d < 12; d++) {
+        if ((got[2][j * 12 + d] != 0) != seen) {
+          throw new AssertionError("dv of key %d is %s".formatted(j, got[2][j * 12 + d]));
+        }
+      }
+    }
+  }
+
+  // --- the same bits --------------------------------------------------------------------------
+
+  @Test
+  void isReproducible() {
+    AttentionCase c = AttentionCase.packed(8, 2, 17, 21, 1, 40).mixed(false);
+    DenseAttention dense = c.dense();
+    float[] z = rounded(dense.z);
+    float[] lse = rounded(dense.lse);
+    assertReproducible("attention_backward", on -> c.backward(on, dz(c), z, lse));
+  }
+
+  @Test
+  void aPlanOfOnesIsTheNeutralPlan() {
+    AttentionCase c = AttentionCase.packed(6, 2, 12, 13, 30);
+    HeadPlan ones = HeadPlan.of(Collections.nCopies(2, HeadMask.none(1, 6)), 0, 12, false);
+    assertSameBits("attention_backward", backward(bench, c.plan("1", ones)), backward(bench, c));
+  }
+
+  @Test
+  void aRowIsTheSameAmongOtherNeighbours() {
+    // The rows' data is one stream, so a batch that begins alike holds the same first row.
+    AttentionCase batch = AttentionCase.packed(8, 2, 17, 40, 13, 1).mixed(false);
+    AttentionCase alone = AttentionCase.packed(8, 2, 17, 40).mixed(false);
+    float[][] all = backward(bench, batch);
+    float[][] one = backward(bench, alone);
+    for (int i = 0; i < 3; i++) {
+      TensorAssert.assertThat("attention_backward, output " + i, one[i])
+          .hasBits(Arrays.copyOf(all[i], one[i].length));
+    }
+  }
+}

@@ -1,0 +1,290 @@
+package io.github.retmask.backend;
+
+import static io.github.retmask.backend.Workbench.normal;
+
+import io.github.retmask.heads.HeadId;
+import io.github.retmask.heads.HeadMask;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+abstract class AttentionContract extends OpContract {
+
+  AttentionContract(KernelsContract contract) {
+    super(contract);
+  }
+
+  static List<AttentionCase> cases() {
+    int[] past = {5, 0, 130};
+    int[] keyStart = {150, 3, 10}; // out of order, with gaps
+    return List.of(
+        AttentionCase.packed(1, 1, 1, 1),
+        AttentionCase.packed(6, 2, 12, 13),
+        AttentionCase.packed(6, 2, 12, 3, 1, 17, 13),
+        AttentionCase.packed(6, 6, 17, 16, 15),
+        AttentionCase.packed(6, 1, 1, 9),
+        AttentionCase.packed(4, 2, 64, 33),
+        AttentionCase.packed(3, 1, 13, 207),
+        AttentionCase.packed(2, 1, 128, 70),
+        AttentionCase.packed(6, 2, 12, 13, 5).window(1),
+        AttentionCase.packed(6, 2, 12, 13, 40).window(7),
+        AttentionCase.packed(2, 2, 17, 207).window(64),
+        AttentionCase.packed(6, 2, 12, 13).window(1000),
+        AttentionCase.packed(9, 3, 12, 13, 1, 30).mixed(false),
+        AttentionCase.packed(9, 3, 12, 13, 1, 30).mixed(true),
+        AttentionCase.packed(16, 4, 17, 1, 2, 3, 4, 5, 6, 7, 8, 9).mixed(false).window(5),
+        AttentionCase.packed(8, 1, 5, 100, 1).mixed(false).window(33),
+        AttentionCase.packed(6, 2, 12, 4, 3, 1).cached(past, keyStart, 170),
+        AttentionCase.packed(8, 2, 17, 4, 3, 1).mixed(false).cached(past, keyStart, 170),
+        AttentionCase.packed(8, 2, 17, 1, 1, 1).mixed(true).cached(past, keyStart, 170),
+        AttentionCase.packed(8, 4, 12, 18, 7, 30)
+            .mixed(false)
+            .cached(past, keyStart, 180)
+            .window(9),
+        AttentionCase.packed(2, 1, 64, 1).cached(new int[] {206}, new int[] {1}, 210));
+  }
+
+  @ParameterizedTest
+  @MethodSource("cases")
+  void agreesWithTheDenseMatrix(AttentionCase c) {
+    DenseAttention want = c.dense();
+    float[][] got = c.forward(bench);
+    int heads = c.dims().heads();
+    TensorAssert.assertThat("attention z", got[0], c.tokens(), heads, c.dims().headDim())
+        .isClose(want.z, want.zTolerance, DenseAttention.SOURCE);
+    TensorAssert.assertThat("attention lse", got[1], c.tokens(), heads)
+        .isClose(want.lse, want.lseTolerance, DenseAttention.SOURCE);
+  }
+
+  @Test
+  void skippedHeadsAreZeroAndMeanHeadsTheirConstant() {
+    AttentionCase c = AttentionCase.packed(8, 2, 17, 5, 3).mixed(false);
+    float[] z = c.forward(bench)[0];
+    for (int n = 0; n < 8; n++) {
+      for (int h = 0; h < 8; h++) {
+        int row = c.layout().rowOf(n);
+        float[] got = Arrays.copyOfRange(z, (n * 8 + h) * 17, (n * 8 + h + 1) * 17);
+        switch (c.plan().mode(row, h)) {
+          case SKIP -> TensorAssert.assertThat("z of a skipped head", got).hasBits(new float[17]);
+          case MEAN ->
+              TensorAssert.assertThat("z of a mean head", got).hasBits(c.plan().mean(row, h));
+          case ATTEND, UNIFORM -> {}
+        }
+      }
+    }
+  }
+
+  @Test
+  void gatesAreNotApplied() {
+    AttentionCase c = AttentionCase.packed(6, 2, 12, 13);
+    HeadMask mask = HeadMask.none(1, 6).withGate(List.of(new HeadId(0, 1)), 0.3f);
+    HeadMask kept = mask.withGate(List.of(new HeadId(0, 4)), 0f);
+    HeadPlan plan = HeadPlan.of(List.of(kept), 0, 12, true);
+    assertSameBits("attention", c.plan("gated", plan).forward(bench), c.forward(bench));
+  }
+
+  // --- the same bits --------------------------------------------------------------------------
+
+  @Test
+  void isReproducible() {
+    AttentionCase c = AttentionCase.packed(8, 2, 17, 21, 1, 40).mixed(false);
+    assertReproducible("attention", c::forward);
+    AttentionCase long1 =
+        AttentionCase.packed(6, 2, 12, 1).cached(new int[] {333}, new int[] {0}, 334);
+    assertReproducible("attention of one token", long1::forward);
+  }
+
+  @Test
+  void aPlanOfOnesIsTheNeutralPlan() {
+    AttentionCase c = AttentionCase.packed(6, 2, 12, 13, 30);
+    HeadPlan ones = HeadPlan.of(Collections.nCopies(2, HeadMask.none(1, 6)), 0, 12, false);
+    assertSameBits("attention", c.plan("ones", ones).forward(bench), c.forward(bench));
+  }
+
+  @Test
+  void maskedHeadsDoNotChangeTheOthers() {
+    AttentionCase intact = AttentionCase.packed(9, 3, 12, 13, 1, 30);
+    AttentionCase mixed = intact.mixed(false);
+    float[][] want = intact.forward(bench);
+    float[][] got = mixed.forward(bench);
+    for (int n = 0; n < intact.tokens(); n++) {
+      for (int h = 0; h < 9; h++) {
+        int row = mixed.layout().rowOf(n);
+        if (mixed.plan().mode(row, h) == HeadPlan.Mode.ATTEND
+            && mixed.plan().window(row, h) == Integer.MAX_VALUE) {
+          int at = n * 9 + h;
+          TensorAssert.assertThat(
+                  "z of intact head " + h, Arrays.copyOfRange(got[0], at * 12, at * 12 + 12))
+              .hasBits(Arrays.copyOfRange(want[0], at * 12, at * 12 + 12));
+          TensorAssert.assertThat("lse of intact head " + h, new float[] {got[1][at]})
+              .hasBits(want[1][at]);
+        }
+      }
+    }
+  }
+
+  @Test
+  void aRowIsTheSameAloneAndAmongMaskedNeighbours() {
+    int[] lengths = {13, 1, 30, 2, 64};
+    AttentionCase batch = AttentionCase.packed(8, 2, 17, lengths).mixed(false).window(50);
+    float[][] all = batch.forward(bench);
+    for (int r = 0; r < lengths.length; r++) {
+      int from = batch.layout().tokenStart(r);
+      int to = batch.layout().tokenStart(r + 1);
+      HeadMask mask = AttentionCase.mixedMask(batch.dims(), r);
+      AttentionCase alone =
+          AttentionCase.packed(8, 2, 17, lengths[r])
+              .window(50)
+              .plan("alone", HeadPlan.of(List.of(mask), 0, 17, false));
+      float[][] got =
+          alone.forward(
+              bench,
+              Arrays.copyOfRange(batch.q(), from * 8 * 17, to * 8 * 17),
+              Arrays.copyOfRange(batch.k(), from * 2 * 17, to * 2 * 17),
+              Arrays.copyOfRange(batch.v(), from * 2 * 17, to * 2 * 17),
+              null);
+      float[][] want = {
+        Arrays.copyOfRange(all[0], from * 8 * 17, to * 8 * 17),
+        Arrays.copyOfRange(all[1], from * 8, to * 8)
+      };
+      assertSameBits("attention of row " + r, got, want);
+    }
+  }
+
+  @Test
+  void aSequenceCutIntoChunksGivesTheSameBits() {
+    int[] chunks = {1, 16, 3, 100, 17, 1, 69};
+    int length = Arrays.stream(chunks).sum(); // 207
+    for (int window : new int[] {AttentionSpec.NO_WINDOW, 37}) {
+      AttentionCase whole = AttentionCase.packed(8, 2, 12, length).mixed(false).window(window);
+      float[] q = whole.q();
+      float[][] want = whole.forward(bench);
+      int keyStart = 5;
+      int cache = length + 9;
+      int done = 0;
+      for (int chunk : chunks) {
+        // Keys of later chunks are not there yet, and the slots around the row belong to nobody.
+        AttentionCase part =
+            AttentionCase.packed(8, 2, 12, chunk)
+                .plan("mixed", whole.plan())
+                .window(window)
+                .cached(new int[] {done}, new int[] {keyStart}, cache);
+        int upTo = (done + chunk) * 2 * 12;
+        float[] k = new float[cache * 2 * 12];
+        float[] v = new float[cache * 2 * 12];
+        Arrays.fill(k, Float.NaN);
+        Arrays.fill(v, Float.NaN);
+        System.arraycopy(whole.k(), 0, k, keyStart * 2 * 12, upTo);
+        System.arraycopy(whole.v(), 0, v, keyStart * 2 * 12, upTo);
+        float[][] got =
+            part.forward(
+                bench, Arrays.copyOfRange(q, done * 8 * 12, (done + chunk) * 8 * 12), k, v, null);
+        float[][] wanted = {
+          Arrays.copyOfRange(want[0], done * 8 * 12, (done + chunk) * 8 * 12),
+          Arrays.copyOfRange(want[1], done * 8, (done + chunk) * 8)
+        };
+        assertSameBits("attention of chunk at " + done, got, wanted);
+        done += chunk;
+      }
+    }
+  }
+
+  // --- extremes -------------------------------------------------------------------------------
+
+  @Test
+  void whatAQueryCannotSeeNeverLeaks() {
+    AttentionCase c = AttentionCase.packed(6, 2, 12, 40).window(9);
+    float[] k = c.k();
+    float[] v = c.v();
+    float[][] clean = c.forward(bench);
+    int poisoned = 20; // seen by queries 20 to 28 only
+    Arrays.fill(k, poisoned * 24, poisoned * 24 + 24, Float.NaN);
+    Arrays.fill(v, poisoned * 24, poisoned * 24 + 24, Float.POSITIVE_INFINITY);
+    float[][] want = {clean[0].clone(), clean[1].clone()};
+    Arrays.fill(want[0], 20 * 72, 29 * 72, Float.NaN);
+    Arrays.fill(want[1], 20 * 6, 29 * 6, Float.NaN);
+    assertSameBits("attention beside a NaN key", c.forward(bench, c.q(), k, v, null), want);
+  }
+
+  @Test
+  void aLocalHeadDoesNotSeeBetweenSinkAndWindow() {
+    AttentionCase full = AttentionCase.packed(1, 1, 12, 60);
+    HeadMask mask =
+        HeadMask.none(1, 1)
+            .withKind(List.of(new HeadId(0, 0)), new io.github.retmask.heads.HeadKind.Local(3, 5));
+    AttentionCase c = full.plan("local", HeadPlan.of(List.of(mask), 0, 12, false));
+    float[] k = c.k();
+    float[] v = c.v();
+    float[][] clean = c.forward(bench);
+    Arrays.fill(k, 3 * 12, 55 * 12, Float.NaN);
+    Arrays.fill(v, 3 * 12, 55 * 12, Float.NaN);
+    float[] z = c.forward(bench, c.q(), k, v, null)[0];
+    TensorAssert.assertThat("z of the last query", Arrays.copyOfRange(z, 59 * 12, 60 * 12))
+        .hasBits(Arrays.copyOfRange(clean[0], 59 * 12, 60 * 12));
+    TensorAssert.assertThat("z of the first queries", Arrays.copyOfRange(z, 0, 3 * 12))
+        .hasBits(Arrays.copyOfRange(clean[0], 0, 3 * 12));
+  }
+
+  @Test
+  void nanInAQueryStaysInItsHead() {
+    AttentionCase c = AttentionCase.packed(6, 2, 12, 20);
+    float[][] want = c.forward(bench);
+    float[] q = c.q();
+    q[(7 * 6 + 4) * 12 + 3] = Float.NaN;
+    Arrays.fill(want[0], (7 * 6 + 4) * 12, (7 * 6 + 5) * 12, Float.NaN);
+    want[1][7 * 6 + 4] = Float.NaN;
+    assertSameBits("attention with a NaN query", c.forward(bench, q, c.k(), c.v(), null), want);
+  }
+
+  @Test
+  void hugeScoresPickOneKeyWithoutOverflow() {
+    AttentionCase c = AttentionCase.packed(1, 1, 1, 40);
+    for (float size : new float[] {1e4f, 1e15f}) {
+      float[] q = new float[40];
+      float[] k = normal(31, 40);
+      Arrays.fill(q, size);
+      for (int j = 0; j < 40; j++) {
+        k[j] *= size;
+      }
+      float[] v = normal(32, 40);
+      float[][] got = c.forward(bench, q, k, v, null);
+      int best = 0;
+      for (int i = 0; i < 40; i++) {
+        best = k[i] > k[best] ? i : best;
+        if (got[0][i] != v[best]) {
+          throw new AssertionError(
+              "z[%d] with scores of size %s: want v[%d] = %s, got %s"
+                  .formatted(i, size * size, best, v[best], got[0][i]));
+        }
+        float score = q[i] * k[best];
+        if (!(Math.abs(got[1][i] - score) <= 2 * Math.ulp(score))) {
+          throw new AssertionError("lse[%d]: want %s, got %s".formatted(i, score, got[1][i]));
+        }
+      }
+    }
+  }
+
+  @Test
+  void veryNegativeScoresAreStillASoftmax() {
+    AttentionCase c = AttentionCase.packed(1, 1, 2, 33);
+    float[] q = new float[66];
+    float[] k = new float[66];
+    Arrays.fill(q, 1e10f);
+    Arrays.fill(k, -1e10f); // every score the same, -1.4e20
+    float[] v = normal(33, 66);
+    float[] z = c.forward(bench, q, k, v, null)[0];
+    double[] want = new double[66];
+    double[] tolerance = new double[66];
+    double[] sum = new double[2];
+    for (int i = 0; i < 66; i++) {
+      sum[i % 2] += v[i];
+      want[i] = sum[i % 2] / (i / 2 + 1);
+      tolerance[i] = 2 * (i / 2 + 4) * TensorAssert.EPS * 3; // |v| < 3
+    }
+    TensorAssert.assertThat("attention z", z, 33, 1, 2)
+        .isClose(want, tolerance, "rounding of a mean");
+  }
+}

@@ -1,0 +1,126 @@
+package io.github.retmask.backend;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
+import org.junit.jupiter.api.Nested;
+import org.junit.jupiter.api.Test;
+
+/// What every backend must do. A backend's test extends this class and opens the backend; the ops
+/// are tested by one nested class each.
+public abstract class KernelsContract {
+
+  protected KernelsContract() {}
+
+  /// Opens the backend under test.
+  protected abstract Kernels open(int threads);
+
+  /// Copies a host tensor into new memory of the backend.
+  protected Tensor upload(TensorArena arena, Tensor host) {
+    Tensor copy = arena.allocate(host.name(), host.dtype(), host.shape().dims());
+    copy.segment().copyFrom(host.segment());
+    return copy;
+  }
+
+  /// The same elements in host memory.
+  protected Tensor download(Tensor tensor) {
+    return tensor;
+  }
+
+  @Test
+  void namesItselfAndItsThreads() {
+    try (Kernels kernels = open(1)) {
+      assertThat(kernels.name()).isNotBlank();
+      assertThat(kernels.threads()).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void tensorsOutliveTheKernelsThatAllocatedThem() {
+    Kernels kernels = open(2);
+    try (TensorArena arena = kernels.arena(TensorArena.Lifetime.MODEL)) {
+      Tensor out = arena.floats("out", 3);
+      kernels.add(out, arena.floats("a", 3), arena.floats("b", 3));
+      kernels.close();
+      assertThat(download(out).toFloats()).containsExactly(0, 0, 0);
+    }
+  }
+
+  @Nested
+  class Rows extends RowsContract {
+    Rows() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
+  class RmsNorm extends RmsNormContract {
+    RmsNorm() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
+  class Matmul extends MatmulContract {
+    Matmul() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
+  class Rope extends RopeContract {
+    Rope() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
+  class Attention extends AttentionContract {
+    Attention() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
+  class AttentionRead extends AttentionReadoutContract {
+    AttentionRead() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
+  class AttentionBackward extends AttentionBackwardContract {
+    AttentionBackward() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
+  class HeadGate extends HeadGateContract {
+    HeadGate() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
+  class Swiglu extends SwigluContract {
+    Swiglu() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
+  class TokenLogProbs extends TokenLogProbsContract {
+    TokenLogProbs() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
+  class AdamW extends AdamWContract {
+    AdamW() {
+      super(KernelsContract.this);
+    }
+  }
+}
