@@ -1,0 +1,85 @@
+package io.github.retmask.train;
+
+import io.github.retmask.backend.Ops;
+import io.github.retmask.model.Activations;
+import io.github.retmask.model.Activations.Keep;
+import io.github.retmask.model.Observer;
+import io.github.retmask.model.ReadoutRequest;
+import io.github.retmask.model.Transformer;
+import io.github.retmask.model.Weights;
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/// Log-probabilities of labelled tokens, and gradients of losses over them. The lm_head reads the
+/// hidden states of tokens that predict a labelled one, and no others.
+public final class LogProbs {
+
+  private LogProbs() {}
+
+  /// Forward only, as for reference log-probabilities and evaluation.
+  ///
+  /// @param step memory of the pass; nothing of the result lies in it
+  public static TokenLogProbs of(Transformer model, LabelledBatch batch, TensorArena step) {
+    return predict(model, batch, Keep.RESULT, step).logps();
+  }
+
+  /// Forward and backward of one micro-batch.
+  ///
+  /// @param grads gradients of all weights, added to
+  /// @param dGates gradients of the gates, one `[B,H]` per layer, added to; or null
+  /// @param loss of this micro-batch
+  /// @param stepUnits units of the whole step, see [Loss]
+  /// @param step memory of the passes; nothing of the result lies in it
+  public static Loss.Part gradients(
+      Weights grads,
+      @Nullable List<Tensor> dGates,
+      Transformer model,
+      LabelledBatch batch,
+      Loss loss,
+      double stepUnits,
+      TensorArena step) {
+    Keep keep = dGates == null ? Keep.FOR_BACKWARD : Keep.FOR_GATE_GRADIENTS;
+    Prediction p = predict(model, batch, keep, step);
+    Loss.Part part = loss.part(p.logps(), stepUnits);
+
+    Ops ops = model.ops();
+    Tensor dLogps = step.floats("d_logps", batch.labels()).copyFrom(part.dLogps()); // [M]
+    Tensor dRows = step.floats("d_hidden_rows", p.rows().shape().dims()); // [M,C]
+    ops.tokenLogProbsBackward(
+        dRows, grads.lmHead(), dLogps, p.rows(), model.weights().lmHead(), p.targets(), p.lse());
+    Tensor dHidden = step.floats("d_hidden", p.activations().hidden().shape().dims()); // [N,C]
+    ops.scatterRows(dHidden, dRows, p.sources());
+    model.backward(grads, dGates, dHidden, p.activations(), step);
+    return part;
+  }
+
+  private static Prediction predict(
+      Transformer model, LabelledBatch batch, Keep keep, TensorArena step) {
+    Ops ops = model.ops();
+    Activations a =
+        model.forward(batch.batch(), null, keep, ReadoutRequest.NONE, step, Observer.NONE);
+    Tensor sources = step.ints("sources", batch.sources()); // [M]
+    Tensor targets = step.ints("targets", batch.targets()); // [M]
+    Tensor rows = step.floats("hidden_rows", batch.labels(), model.config().hiddenSize()); // [M,C]
+    ops.gatherRows(rows, a.hidden(), sources);
+    Tensor logps = step.floats("logps", batch.labels()); // [M]
+    Tensor lse = step.floats("lse", batch.labels()); // [M]
+    ops.tokenLogProbs(logps, lse, rows, model.weights().lmHead(), targets);
+    TokenLogProbs result = new TokenLogProbs(logps.toFloats(), batch.rowStart());
+    return new Prediction(a, sources, targets, rows, lse, result);
+  }
+
+  /// @param sources I32 `[M]`
+  /// @param targets I32 `[M]`
+  /// @param rows `[M,C]`
+  /// @param lse `[M]`
+  private record Prediction(
+      Activations activations,
+      Tensor sources,
+      Tensor targets,
+      Tensor rows,
+      Tensor lse,
+      TokenLogProbs logps) {}
+}

@@ -1,0 +1,206 @@
+package io.github.retmask.train;
+
+import io.github.retmask.backend.Ops;
+import io.github.retmask.model.ModelConfig;
+import io.github.retmask.model.Transformer;
+import io.github.retmask.model.Weights;
+import io.github.retmask.tensor.TensorArena;
+import io.github.retmask.train.StepSource.MicroBatch;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Consumer;
+
+/// Runs the optimiser steps of a [StepSource] over F32 copies of a model's weights, with a log and
+/// checkpoints in a folder.
+///
+/// **Exact resume.** Whatever stopped a training, running it again into the same folder continues
+/// after the newest checkpoint and ends with the same weights and the same `metrics.jsonl`, byte
+/// for byte, as one that was never stopped. Other options than the folder was begun with are
+/// refused.
+///
+/// Interrupting the thread ends a training after the step at hand and a checkpoint.
+public final class Trainer implements AutoCloseable {
+  private final Options options;
+  private final StepSource source;
+  private final Ops ops;
+  private final TensorArena memory;
+  private final TensorArena stepMemory;
+  private final Transformer model;
+  private final AdamW optimizer;
+
+  /// How to train.
+  ///
+  /// @param schedule learning rate by step
+  /// @param optimizer scalars of AdamW
+  /// @param logEvery steps between lines of the log, which hold means over these steps
+  /// @param checkpointEvery steps between checkpoints; has no influence on any result
+  public record Options(
+      LrSchedule schedule, AdamW.Options optimizer, int logEvery, int checkpointEvery) {
+    public Options {
+      if (logEvery < 1 || checkpointEvery < 1) {
+        throw new IllegalArgumentException(
+            "training: a log line every %d steps, a checkpoint every %d: want at least 1"
+                .formatted(logEvery, checkpointEvery));
+      }
+    }
+  }
+
+  /// A finished step.
+  ///
+  /// @param step its number, from 1
+  /// @param steps all steps
+  /// @param epoch passes over the data so far
+  /// @param loss of this step
+  /// @param learningRate of this step
+  /// @param gradNorm global gradient norm before clipping
+  /// @param metrics further means of this step, by the names of `metrics.jsonl`
+  /// @param numTokens tokens of all steps so far
+  public record Progress(
+      long step,
+      long steps,
+      double epoch,
+      double loss,
+      double learningRate,
+      double gradNorm,
+      Map<String, Double> metrics,
+      long numTokens) {}
+
+  /// @param initial weights of any float type; copied
+  /// @param ops backend that computes, also the owner of the memory
+  public Trainer(ModelConfig config, Weights initial, Ops ops, Options options, StepSource source) {
+    this.options = options;
+    this.source = source;
+    this.ops = ops;
+    this.memory = ops.arena(TensorArena.Lifetime.MODEL);
+    this.stepMemory = ops.arena(TensorArena.Lifetime.STEP);
+    Weights masters = initial.map(t -> memory.floats(t.name(), t.shape().dims()));
+    for (int i = 0; i < masters.tensors().size(); i++) {
+      ops.cast(masters.tensors().get(i), initial.tensors().get(i));
+    }
+    this.model = new Transformer(config, masters, ops);
+    this.optimizer = new AdamW(masters, options.optimizer(), ops, memory);
+  }
+
+  /// The weights in training, F32; they live until [#close].
+  public Weights weights() {
+    return model.weights();
+  }
+
+  /// The model over [#weights].
+  public Transformer model() {
+    return model;
+  }
+
+  /// Runs the steps that are left, then hands the trained weights over. A folder whose training is
+  /// finished is left as it is.
+  ///
+  /// @param directory where log and checkpoints go
+  /// @param result takes the weights, F32; called once, again by the next run when this one dies
+  ///   before it is marked as finished
+  /// @param progress called after every step, on this thread
+  /// @throws IllegalArgumentException naming the options that differ from those the folder was
+  ///   begun with
+  /// @throws ArithmeticException when loss or gradient are not finite; the last checkpoint stays
+  /// @throws InterruptedException after a checkpoint, when the thread was interrupted
+  /// @throws IOException when log, checkpoint or result cannot be written
+  public void run(Path directory, TrainingStart start, Result result, Consumer<Progress> progress)
+      throws IOException, InterruptedException {
+    TrainingDirectory files = TrainingDirectory.open(directory, describe(), start);
+    if (files.isFinished()) {
+      return;
+    }
+    TrainingDirectory.Loaded from = files.load(model.weights(), optimizer, ops);
+    try (MetricsLog log = files.openLog(from)) {
+      runSteps(files, from.state(), log, progress);
+      result.save(model.weights());
+      files.finish();
+    }
+  }
+
+  /// What happens to the trained weights.
+  @FunctionalInterface
+  public interface Result {
+    /// Writes them; must leave the same files when called again.
+    ///
+    /// @param weights F32
+    void save(Weights weights) throws IOException;
+  }
+
+  private void runSteps(
+      TrainingDirectory files, TrainingState state, MetricsLog log, Consumer<Progress> progress)
+      throws IOException, InterruptedException {
+    while (state.step() < source.steps()) {
+      Progress done = step(state);
+      state.add(done);
+      boolean last = done.step() == done.steps();
+      if (last || done.step() % options.logEvery() == 0) {
+        log.write(done, state.takeMeans());
+      }
+      boolean interrupted = Thread.interrupted();
+      if (last || interrupted || done.step() % options.checkpointEvery() == 0) {
+        files.save(state, log.bytesOnDisk(), model.weights(), optimizer);
+        interrupted |= Thread.interrupted();
+      }
+      progress.accept(done);
+      if (interrupted) {
+        throw new InterruptedException(
+            "training interrupted after step %d of %d; the same command continues it"
+                .formatted(done.step(), done.steps()));
+      }
+    }
+  }
+
+  /// The step after those of `state`.
+  private Progress step(TrainingState state) {
+    long index = state.step();
+    List<MicroBatch> parts = source.step(index);
+    double units = 0;
+    for (MicroBatch part : parts) {
+      units += part.loss().units();
+    }
+    double loss = 0;
+    Map<String, Double> metrics = new LinkedHashMap<>();
+    long tokens = state.numTokens();
+    for (MicroBatch micro : parts) {
+      stepMemory.reset();
+      Loss.Part part =
+          LogProbs.gradients(
+              optimizer.gradients(), null, model, micro.batch(), micro.loss(), units, stepMemory);
+      loss += part.loss();
+      part.metrics().forEach((name, share) -> metrics.merge(name, share, Double::sum));
+      tokens += micro.batch().tokens();
+    }
+    double norm = optimizer.gradientNorm();
+    double rate = options.schedule().at(index);
+    if (!Double.isFinite(loss) || !Double.isFinite(norm)) {
+      throw new ArithmeticException(
+          "training: step %d has loss %s and gradient norm %s at learning rate %s; the checkpoint before it is kept. Try a lower learning rate"
+              .formatted(index + 1, loss, norm, rate));
+    }
+    optimizer.step(index + 1, rate, norm);
+    return new Progress(
+        index + 1, source.steps(), source.epoch(index + 1), loss, rate, norm, metrics, tokens);
+  }
+
+  /// Everything that decides the result, by option name.
+  Map<String, String> describe() {
+    Map<String, String> all = new LinkedHashMap<>(source.options());
+    all.put("steps", Long.toString(source.steps()));
+    all.put("schedule", options.schedule().toString());
+    all.put("optimizer", options.optimizer().toString());
+    all.put("log_every", Integer.toString(options.logEvery()));
+    all.put("backend", ops.backend());
+    return all;
+  }
+
+  /// Frees weights, gradients and moments.
+  @Override
+  public void close() {
+    model.close();
+    stepMemory.close();
+    memory.close();
+  }
+}
