@@ -2,12 +2,14 @@
 /// head: the model, head masks, training, evaluation, and a scalar reference backend.
 @org.jspecify.annotations.NullMarked
 module io.github.retmask.core {
+  requires jdk.management;
   requires org.slf4j;
   requires transitive com.fasterxml.jackson.databind;
   requires ai.djl.tokenizers;
   requires static transitive org.jspecify;
 
   exports io.github.retmask.backend;
+  exports io.github.retmask.generate;
   exports io.github.retmask.heads;
   exports io.github.retmask.model;
   exports io.github.retmask.model.arch;

@@ -1,0 +1,43 @@
+package io.github.retmask.generate;
+
+/// How the next token is chosen from logits. Filters act on the tempered distribution, in this
+/// order: the `topK` likeliest tokens stay; of these, renormalised, the fewest likeliest ones whose
+/// probabilities reach `topP`; of these, the ones with at least `minP` times the probability of the
+/// likeliest. Equal logits rank by token id, lowest first. The likeliest token always stays.
+///
+/// @param temperature divisor of the logits; 0 takes the likeliest token
+/// @param topK tokens that stay, 0 for all
+/// @param topP probability that must stay, 1 for all (Holtzman et al. 2020, nucleus sampling)
+/// @param minP lowest probability relative to the likeliest token, 0 for none (Nguyen et al. 2024)
+/// @param seed seed of the noise; the same seed and record give the same noise
+public record Sampling(double temperature, int topK, double topP, double minP, long seed) {
+
+  /// The likeliest token, the lowest id among equals.
+  public static final Sampling GREEDY = new Sampling(0, 0, 1, 0, 0);
+
+  public Sampling {
+    if (!(temperature >= 0 && temperature < Double.POSITIVE_INFINITY)) {
+      throw new IllegalArgumentException(
+          "temperature %s: want a finite number >= 0; 0 is greedy".formatted(temperature));
+    }
+    if (topK < 0) {
+      throw new IllegalArgumentException("top-k %d: want >= 0; 0 keeps all".formatted(topK));
+    }
+    if (!(topP > 0 && topP <= 1)) {
+      throw new IllegalArgumentException("top-p %s: want 0 < p <= 1; 1 keeps all".formatted(topP));
+    }
+    if (!(minP >= 0 && minP <= 1)) {
+      throw new IllegalArgumentException("min-p %s: want 0 <= p <= 1; 0 keeps all".formatted(minP));
+    }
+  }
+
+  /// Unfiltered sampling; temperature 0 is greedy.
+  public static Sampling of(double temperature, long seed) {
+    return new Sampling(temperature, 0, 1, 0, seed);
+  }
+
+  /// Whether no noise is involved.
+  public boolean isGreedy() {
+    return temperature == 0;
+  }
+}
