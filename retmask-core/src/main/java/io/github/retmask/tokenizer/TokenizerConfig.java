@@ -1,0 +1,146 @@
+package io.github.retmask.tokenizer;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.MissingNode;
+import io.github.retmask.io.FormatException;
+import java.io.IOException;
+import java.nio.charset.CharacterCodingException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+
+/// What stands beside `tokenizer.json`: the roles of special tokens, how decoded text is cleaned,
+/// and the chat template.
+///
+/// @param specialTokens by role (`bos_token`, ..., `additional_special_tokens`): their spelling, or
+///     a list of spellings. These are also variables of the chat template.
+/// @param cleanUpSpaces `clean_up_tokenization_spaces`; false where nothing is said
+/// @param template the source of the chat template
+/// @param templateFile where it stands
+record TokenizerConfig(
+    Path directory,
+    Map<String, Object> specialTokens,
+    boolean cleanUpSpaces,
+    @Nullable String template,
+    Path templateFile) {
+  private static final List<String> ROLES =
+      List.of(
+          "bos_token",
+          "eos_token",
+          "unk_token",
+          "sep_token",
+          "pad_token",
+          "cls_token",
+          "mask_token");
+  private static final String FURTHER = "additional_special_tokens";
+
+  static TokenizerConfig load(Path directory) throws IOException {
+    Path configFile = directory.resolve("tokenizer_config.json");
+    JsonNode config = read(configFile);
+    JsonNode map = read(directory.resolve("special_tokens_map.json"));
+    Path templateFile = templateFile(directory, configFile, config);
+    var tokens = new LinkedHashMap<String, Object>();
+    for (String role : ROLES) {
+      String token = spelling(config.has(role) ? config.get(role) : map.path(role));
+      if (token != null) {
+        tokens.put(role, token);
+      }
+    }
+    var further = new ArrayList<Object>();
+    for (JsonNode node : config.has(FURTHER) ? config.get(FURTHER) : map.path(FURTHER)) {
+      String token = spelling(node);
+      if (token != null) {
+        further.add(token);
+      }
+    }
+    if (!further.isEmpty()) {
+      tokens.put(FURTHER, further);
+    }
+    return new TokenizerConfig(
+        directory,
+        Map.copyOf(tokens),
+        config.path("clean_up_tokenization_spaces").asBoolean(false),
+        template(templateFile, config),
+        templateFile);
+  }
+
+  /// The chat template, ready to render with the special tokens as variables; null without one.
+  @Nullable ChatTemplate chatTemplate() {
+    return template == null
+        ? null
+        : ChatTemplate.parse(template, templateFile.toString()).withVariables(specialTokens);
+  }
+
+  /// A token stands as a string or as an object with its `content`.
+  private static @Nullable String spelling(JsonNode node) {
+    JsonNode content = node.isObject() ? node.path("content") : node;
+    return content.isTextual() ? content.textValue() : null;
+  }
+
+  /// The file of its own wins over the key in the config, as in transformers.
+  private static Path templateFile(Path directory, Path configFile, JsonNode config) {
+    Path jinja = directory.resolve("chat_template.jinja");
+    Path json = directory.resolve("chat_template.json");
+    return Files.exists(jinja)
+        ? jinja
+        : config.hasNonNull("chat_template") || !Files.exists(json) ? configFile : json;
+  }
+
+  private static @Nullable String template(Path file, JsonNode config) throws IOException {
+    if (file.endsWith("chat_template.jinja")) {
+      return readText(file);
+    }
+    JsonNode holder = file.endsWith("chat_template.json") ? read(file) : config;
+    return holder.hasNonNull("chat_template")
+        ? templateSource(file, holder.get("chat_template"))
+        : null;
+  }
+
+  private static String templateSource(Path file, JsonNode node) {
+    if (node.isTextual()) {
+      return node.textValue();
+    }
+    for (JsonNode named : node) {
+      if (named.path("name").asText().equals("default") && named.path("template").isTextual()) {
+        return named.path("template").textValue();
+      }
+    }
+    throw new FormatException(
+        file + ": chat_template is neither a string nor a list with a template named \"default\"");
+  }
+
+  private static JsonNode read(Path file) throws IOException {
+    if (!Files.exists(file)) {
+      return MissingNode.getInstance();
+    }
+    try {
+      JsonNode node = new ObjectMapper().readTree(readText(file));
+      if (!node.isObject()) {
+        throw new FormatException(file + ": want a JSON object, found " + node.getNodeType());
+      }
+      return node;
+    } catch (JsonProcessingException e) {
+      throw new FormatException(
+          file
+              + ": not valid JSON at line "
+              + e.getLocation().getLineNr()
+              + ": "
+              + e.getOriginalMessage(),
+          e);
+    }
+  }
+
+  private static String readText(Path file) throws IOException {
+    try {
+      return Files.readString(file);
+    } catch (CharacterCodingException e) {
+      throw new FormatException(file + ": not UTF-8 text", e);
+    }
+  }
+}

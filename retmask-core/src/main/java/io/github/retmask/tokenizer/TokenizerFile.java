@@ -1,0 +1,165 @@
+package io.github.retmask.tokenizer;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.JsonToken;
+import io.github.retmask.io.FormatException;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.BitSet;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+
+/// The vocabulary of a `tokenizer.json`, read in one pass that skips the merges.
+///
+/// @param tokens spelling by id, null where an id has no token
+/// @param special ids of added tokens marked special
+/// @param byteFallback whether the decoder joins tokens such as `<0xE2>` to characters
+record TokenizerFile(
+    List<@Nullable String> tokens, Map<String, Integer> ids, BitSet special, boolean byteFallback) {
+  private static final int MAX_ID = 1 << 24;
+
+  static TokenizerFile parse(Path file, String json) {
+    try (JsonParser parser = new JsonFactory().createParser(json)) {
+      var reader = new Reader(file, parser);
+      reader.read();
+      return reader.result();
+    } catch (JsonProcessingException e) {
+      throw new FormatException(
+          file
+              + ": not valid JSON at line "
+              + e.getLocation().getLineNr()
+              + ": "
+              + e.getOriginalMessage(),
+          e);
+    } catch (IOException e) {
+      throw new IllegalStateException("reading from memory", e);
+    }
+  }
+
+  private static final class Reader {
+    private final Path file;
+    private final JsonParser parser;
+    private final List<@Nullable String> tokens = new ArrayList<>();
+    private final Map<String, Integer> ids = new HashMap<>();
+    private final Map<Integer, String> added = new HashMap<>();
+    private final BitSet special = new BitSet();
+    private boolean byteFallback;
+
+    Reader(Path file, JsonParser parser) {
+      this.file = file;
+      this.parser = parser;
+    }
+
+    void read() throws IOException {
+      expect(parser.nextToken(), JsonToken.START_OBJECT, "the file");
+      while (parser.nextToken() == JsonToken.FIELD_NAME) {
+        String key = parser.currentName();
+        JsonToken value = parser.nextToken();
+        switch (key) {
+          case "model" -> model(value);
+          case "added_tokens" -> addedTokens(value);
+          case "decoder" -> decoder();
+          default -> parser.skipChildren();
+        }
+      }
+      if (ids.isEmpty() && added.isEmpty()) {
+        throw new FormatException(file + ": no model.vocab, want the vocabulary of a tokenizer");
+      }
+      added.forEach((id, token) -> put(token, id));
+    }
+
+    TokenizerFile result() {
+      return new TokenizerFile(tokens, ids, special, byteFallback);
+    }
+
+    private void model(JsonToken value) throws IOException {
+      expect(value, JsonToken.START_OBJECT, "model");
+      while (parser.nextToken() == JsonToken.FIELD_NAME) {
+        boolean vocab = parser.currentName().equals("vocab");
+        JsonToken start = parser.nextToken();
+        if (!vocab) {
+          parser.skipChildren();
+        } else if (start == JsonToken.START_ARRAY) {
+          scoredVocab();
+        } else {
+          expect(start, JsonToken.START_OBJECT, "model.vocab");
+          while (parser.nextToken() == JsonToken.FIELD_NAME) {
+            String token = parser.currentName();
+            expect(parser.nextToken(), JsonToken.VALUE_NUMBER_INT, "model.vocab \"" + token + "\"");
+            put(token, parser.getIntValue());
+          }
+        }
+      }
+    }
+
+    /// Unigram models list `[token, score]`; the id is the place in the list.
+    private void scoredVocab() throws IOException {
+      for (int id = 0; parser.nextToken() == JsonToken.START_ARRAY; id++) {
+        expect(parser.nextToken(), JsonToken.VALUE_STRING, "model.vocab[" + id + "]");
+        put(parser.getText(), id);
+        while (parser.nextToken() != JsonToken.END_ARRAY) {
+          parser.skipChildren();
+        }
+      }
+    }
+
+    private void addedTokens(JsonToken value) throws IOException {
+      expect(value, JsonToken.START_ARRAY, "added_tokens");
+      while (parser.nextToken() == JsonToken.START_OBJECT) {
+        int id = -1;
+        String content = null;
+        boolean isSpecial = false;
+        while (parser.nextToken() == JsonToken.FIELD_NAME) {
+          String key = parser.currentName();
+          parser.nextToken();
+          switch (key) {
+            case "id" -> id = parser.getIntValue();
+            case "content" -> content = parser.getText();
+            case "special" -> isSpecial = parser.getBooleanValue();
+            default -> parser.skipChildren();
+          }
+        }
+        if (id < 0 || id > MAX_ID || content == null) {
+          throw new FormatException(
+              file + ": an entry of added_tokens has id " + id + " and content " + content);
+        }
+        added.put(id, content);
+        special.set(id, isSpecial);
+      }
+    }
+
+    private void decoder() throws IOException {
+      if (!parser.currentToken().isStructStart()) {
+        return;
+      }
+      for (int depth = 1; depth > 0; ) {
+        JsonToken token = parser.nextToken();
+        depth += token.isStructStart() ? 1 : token.isStructEnd() ? -1 : 0;
+        byteFallback |= token == JsonToken.VALUE_STRING && parser.getText().equals("ByteFallback");
+      }
+    }
+
+    private void put(String token, int id) {
+      if (id < 0 || id > MAX_ID) {
+        throw new FormatException(
+            file + ": token \"" + token + "\" has id " + id + ", want 0 to " + MAX_ID);
+      }
+      while (tokens.size() <= id) {
+        tokens.add(null);
+      }
+      tokens.set(id, token);
+      ids.put(token, id);
+    }
+
+    private void expect(@Nullable JsonToken found, JsonToken wanted, String where) {
+      if (found != wanted) {
+        throw new FormatException(file + ": " + where + " is " + found + ", want " + wanted);
+      }
+    }
+  }
+}
