@@ -14,6 +14,7 @@ module io.github.retmask.core {
   exports io.github.retmask.heads;
   exports io.github.retmask.model;
   exports io.github.retmask.model.arch;
+  exports io.github.retmask.pretrained;
   exports io.github.retmask.io;
   exports io.github.retmask.random;
   exports io.github.retmask.stats;

@@ -164,7 +164,7 @@ public final class AtomicFiles {
   }
 
   /// What went wrong in words; the messages of several exceptions are a bare path.
-  static String reason(IOException e) {
+  public static String reason(IOException e) {
     return switch (e) {
       case NoSuchFileException none -> "no such file or folder: " + none.getFile();
       case AccessDeniedException denied -> "permission denied: " + denied.getFile();

@@ -39,12 +39,52 @@ public final class SafeTensorsWriter {
   private final Map<String, String> metadata;
   private final SequencedMap<String, Item> items = new LinkedHashMap<>();
 
-  /// A tensor to write: its description and its bytes, which are rounded on the way when
-  /// `rounding` says so.
-  private record Item(
-      String name, String dtype, Shape shape, MemorySegment data, Rounding rounding) {
-    long bytes() {
+  /// Takes the bytes of a tensor in order.
+  @FunctionalInterface
+  public interface Sink {
+    /// Takes the next bytes; the segment may change afterwards.
+    void write(MemorySegment bytes) throws IOException;
+  }
+
+  /// Makes the bytes of a tensor while the file is written.
+  @FunctionalInterface
+  public interface Source {
+    /// Called once; hands over all bytes, row-major and little-endian.
+    void writeTo(Sink sink) throws IOException;
+  }
+
+  /// A tensor to write.
+  private sealed interface Item {
+    String name();
+
+    String dtype();
+
+    Shape shape();
+
+    /// Length in the file.
+    long bytes();
+  }
+
+  /// A tensor in memory, rounded on the way when `rounding` says so.
+  private record Stored(
+      String name, String dtype, Shape shape, MemorySegment data, Rounding rounding)
+      implements Item {
+    @Override
+    public long bytes() {
       return rounding.bytes(data.byteSize());
+    }
+  }
+
+  /// A tensor that is made when its turn comes.
+  private record Made(String name, DType type, Shape shape, Source source) implements Item {
+    @Override
+    public String dtype() {
+      return type.name();
+    }
+
+    @Override
+    public long bytes() {
+      return Math.multiplyExact(shape.size(), type.bytes());
     }
   }
 
@@ -69,7 +109,7 @@ public final class SafeTensorsWriter {
   ///     pair of types
   public SafeTensorsWriter add(Tensor tensor, DType stored) {
     return add(
-        new Item(
+        new Stored(
             tensor.name(),
             stored.name(),
             tensor.shape(),
@@ -84,11 +124,20 @@ public final class SafeTensorsWriter {
   /// @throws IllegalArgumentException when the name is taken
   public SafeTensorsWriter add(SafeTensors from, String name) {
     SafeTensors.Entry entry = from.entry(name);
-    return add(new Item(name, entry.dtype(), entry.shape(), from.bytes(name), Rounding.NONE));
+    return add(new Stored(name, entry.dtype(), entry.shape(), from.bytes(name), Rounding.NONE));
+  }
+
+  /// Adds a tensor that is made while it is written, so that it never has to lie in memory as a
+  /// whole. Tensors added before it are written before it is made, those added after it afterwards:
+  /// its source may still fill them.
+  ///
+  /// @throws IllegalArgumentException when the name is taken or cannot be written
+  public SafeTensorsWriter add(String name, DType dtype, Shape shape, Source source) {
+    return add(new Made(name, dtype, shape, source));
   }
 
   private SafeTensorsWriter add(Item item) {
-    String name = item.name;
+    String name = item.name();
     if (name.equals(SafeTensorsHeader.METADATA)) {
       throw new IllegalArgumentException("tensor name " + name + " is reserved by the format");
     }
@@ -124,8 +173,8 @@ public final class SafeTensorsWriter {
       Tensor tensor = replaced.get(name);
       items.add(
           tensor == null
-              ? new Item(name, entry.dtype(), entry.shape(), source.bytes(name), Rounding.NONE)
-              : new Item(
+              ? new Stored(name, entry.dtype(), entry.shape(), source.bytes(name), Rounding.NONE)
+              : new Stored(
                   name,
                   entry.dtype(),
                   entry.shape(),
@@ -141,18 +190,40 @@ public final class SafeTensorsWriter {
       MemorySegment piece = arena.allocate(PIECE_BYTES, Long.BYTES);
       writeFully(channel, head);
       for (Item item : items) {
-        if (item.rounding == Rounding.NONE) {
-          writeFully(channel, item.data);
-          continue;
-        }
-        long elements = item.data.byteSize() / Float.BYTES;
-        long most = PIECE_BYTES / Short.BYTES;
-        for (long from = 0; from < elements; from += most) {
-          long count = Math.min(most, elements - from);
-          item.rounding.round(item.name, item.data, from, piece, count);
-          writeFully(channel, piece.asSlice(0, count * Short.BYTES));
+        switch (item) {
+          case Stored stored -> write(channel, stored, piece);
+          case Made made -> write(channel, made);
         }
       }
+    }
+  }
+
+  private static void write(FileChannel channel, Stored item, MemorySegment piece)
+      throws IOException {
+    if (item.rounding == Rounding.NONE) {
+      writeFully(channel, item.data);
+      return;
+    }
+    long elements = item.data.byteSize() / Float.BYTES;
+    long most = PIECE_BYTES / Short.BYTES;
+    for (long from = 0; from < elements; from += most) {
+      long count = Math.min(most, elements - from);
+      item.rounding.round(item.name, item.data, from, piece, count);
+      writeFully(channel, piece.asSlice(0, count * Short.BYTES));
+    }
+  }
+
+  private static void write(FileChannel channel, Made item) throws IOException {
+    long[] written = {0};
+    item.source.writeTo(
+        bytes -> {
+          writeFully(channel, bytes);
+          written[0] += bytes.byteSize();
+        });
+    if (written[0] != item.bytes()) {
+      throw new IllegalStateException(
+          "tensor %s %s%s: its source wrote %d bytes, want %d"
+              .formatted(item.name, item.type, item.shape, written[0], item.bytes()));
     }
   }
 
@@ -181,9 +252,9 @@ public final class SafeTensorsWriter {
       }
       long offset = 0;
       for (Item item : items.values()) {
-        long[] dims = item.shape.dims();
-        json.writeObjectFieldStart(item.name);
-        json.writeStringField("dtype", item.dtype);
+        long[] dims = item.shape().dims();
+        json.writeObjectFieldStart(item.name());
+        json.writeStringField("dtype", item.dtype());
         json.writeFieldName("shape");
         json.writeArray(dims, 0, dims.length);
         json.writeFieldName("data_offsets");

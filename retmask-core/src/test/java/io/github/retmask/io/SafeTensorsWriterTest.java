@@ -3,6 +3,7 @@ package io.github.retmask.io;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatIOException;
 import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException;
+import static org.assertj.core.api.Assertions.assertThatIllegalStateException;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.github.retmask.tensor.DType;
@@ -186,5 +187,42 @@ class SafeTensorsWriterTest {
       new SafeTensorsWriter(Map.of()).add(own).writeTo(dir.resolve("t.safetensors"));
     }
     assertThat(TestFiles.names(dir)).containsExactly("t.safetensors");
+  }
+
+  @Test
+  void aTensorCanBeMadeInPiecesWhileItsNeighboursAreFilled() throws IOException {
+    Path file = dir.resolve("t.safetensors");
+    Tensor later = arena.floats("later", 2);
+    new SafeTensorsWriter(Map.of())
+        .add(
+            "made",
+            DType.F32,
+            Shape.of(3, 1),
+            sink -> {
+              Tensor piece = arena.floats("piece", 1);
+              for (int i = 0; i < 3; i++) {
+                sink.write(piece.copyFrom(i + 0.5f).segment());
+              }
+              later.copyFrom(7f, 8f);
+            })
+        .add(later)
+        .writeTo(file);
+    try (SafeTensors tensors = SafeTensors.open(file)) {
+      assertThat(tensors.tensor("made").shape()).isEqualTo(Shape.of(3, 1));
+      assertThat(tensors.tensor("made").toFloats()).containsExactly(0.5f, 1.5f, 2.5f);
+      assertThat(tensors.tensor("later").toFloats()).containsExactly(7f, 8f);
+    }
+  }
+
+  @Test
+  void aTensorMadeOfTooFewBytesLeavesNoFile() throws IOException {
+    SafeTensorsWriter writer =
+        new SafeTensorsWriter(Map.of())
+            .add(
+                "made", DType.F32, Shape.of(3), sink -> sink.write(arena.floats("p", 2).segment()));
+    assertThatIllegalStateException()
+        .isThrownBy(() -> writer.writeTo(dir.resolve("t.safetensors")))
+        .withMessage("tensor made F32[3]: its source wrote 8 bytes, want 12");
+    assertThat(TestFiles.names(dir)).isEmpty();
   }
 }

@@ -1,0 +1,57 @@
+package io.github.retmask.pretrained;
+
+import io.github.retmask.generate.Sampling;
+import io.github.retmask.io.ConfigReader;
+import io.github.retmask.io.FormatException;
+import io.github.retmask.io.JsonFiles;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+
+/// How a checkpoint wants to generate: its `generation_config.json`, whose keys are those of
+/// transformers. Without that file, or where `do_sample` is not true, decoding is greedy.
+///
+/// @param eosIds tokens that end a text, from here or else from config.json; may be empty
+/// @param samples whether tokens are drawn (`do_sample`); otherwise the rest does not matter
+/// @param temperature divisor of the logits; 1 where the file has none
+/// @param topK tokens that stay; 0, where the file has none, is all
+/// @param topP probability that stays; 1, where the file has none, is all
+/// @param minP lowest probability relative to the likeliest token's; 0 where the file has none
+public record GenerationConfig(
+    int[] eosIds, boolean samples, double temperature, int topK, double topP, double minP) {
+  private static final String FILE = "generation_config.json";
+  private static final String EOS = "eos_token_id";
+
+  /// Reads the file of a checkpoint folder.
+  ///
+  /// @param config the folder's config.json
+  /// @throws FormatException naming the key that is wrong
+  static GenerationConfig read(Path folder, ConfigReader config) throws IOException {
+    Path file = folder.resolve(FILE);
+    if (!Files.exists(file)) {
+      return new GenerationConfig(config.integers(EOS), false, 1, 0, 1, 0);
+    }
+    ConfigReader json = new ConfigReader(JsonFiles.read(file), file.toString());
+    GenerationConfig read =
+        new GenerationConfig(
+            json.has(EOS) ? json.integers(EOS) : config.integers(EOS),
+            json.flag("do_sample", false),
+            json.number("temperature", 1),
+            json.integer("top_k", 0, 0),
+            json.number("top_p", 1),
+            json.number("min_p", 0));
+    try {
+      read.sampling(0);
+    } catch (IllegalArgumentException e) {
+      throw new FormatException(file + ": " + e.getMessage(), e);
+    }
+    return read;
+  }
+
+  /// The sampling this asks for.
+  ///
+  /// @param seed seed of the noise
+  public Sampling sampling(long seed) {
+    return samples ? new Sampling(temperature, topK, topP, minP, seed) : Sampling.GREEDY;
+  }
+}

@@ -1,0 +1,191 @@
+package io.github.retmask.pretrained;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.Ops;
+import io.github.retmask.backend.ReferenceBackend;
+import io.github.retmask.generate.Sampling;
+import io.github.retmask.heads.HeadId;
+import io.github.retmask.heads.HeadMask;
+import io.github.retmask.io.FormatException;
+import io.github.retmask.io.SafeTensors;
+import io.github.retmask.model.Activations;
+import io.github.retmask.model.Batch;
+import io.github.retmask.model.Transformer;
+import io.github.retmask.tensor.TensorArena;
+import java.io.IOException;
+import java.net.URI;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Objects;
+import java.util.stream.Stream;
+import java.util.stream.StreamSupport;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class PretrainedModelTest {
+  private static final ObjectMapper JSON = new ObjectMapper();
+
+  /// From the README of the reference data: thirty times the float32 deviation seen, a thousandth
+  /// of the smallest effect of a fault.
+  private static final double LOGITS_TOLERANCE = 1e-3;
+
+  @TempDir private Path folder;
+  private Kernels kernels;
+  private Ops ops;
+
+  @BeforeEach
+  void startBackend() {
+    kernels = new ReferenceBackend().open(1);
+    ops = new Ops(kernels);
+  }
+
+  @AfterEach
+  void stopBackend() {
+    kernels.close();
+  }
+
+  private static Path golden(String family) {
+    URI uri =
+        URI.create(
+            Objects.requireNonNull(PretrainedModelTest.class.getResource("/goldens/" + family))
+                .toString());
+    return Path.of(uri);
+  }
+
+  private void copy(String family) throws IOException {
+    try (Stream<Path> files = Files.list(golden(family))) {
+      for (Path file : files.toList()) {
+        Files.copy(file, folder.resolve(file.getFileName().toString()));
+      }
+    }
+  }
+
+  private void edit(String file, String key, Object value) throws IOException {
+    Path path = folder.resolve(file);
+    ObjectNode json = (ObjectNode) JSON.readTree(path.toFile());
+    json.putPOJO(key, value);
+    Files.writeString(path, JSON.writeValueAsString(json));
+  }
+
+  private static int[] ints(JsonNode array) {
+    return StreamSupport.stream(array.spliterator(), false).mapToInt(JsonNode::intValue).toArray();
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"config.json", "config_v5.json"})
+  void logitsOfAFolderAreThoseOfTheReferenceUnderEveryMask(String config) throws IOException {
+    copy("llama");
+    if (!config.equals("config.json")) {
+      Files.delete(folder.resolve("config.json"));
+      Files.move(folder.resolve(config), folder.resolve("config.json"));
+    }
+    JsonNode expected = JSON.readTree(folder.resolve("golden.json").toFile());
+    try (PretrainedModel model = PretrainedModel.open(folder, ops);
+        SafeTensors tensors = SafeTensors.open(folder.resolve("golden.safetensors"));
+        TensorArena step = ops.arena(TensorArena.Lifetime.STEP)) {
+      Transformer transformer = model.transformer();
+      int[] positions = tensors.tensor("logits_positions").toInts();
+      for (String name : List.of("none", "A", "B")) {
+        List<HeadId> off =
+            StreamSupport.stream(expected.at("/masks/" + name).spliterator(), false)
+                .map(h -> new HeadId(h.get(0).intValue(), h.get(1).intValue()))
+                .toList();
+        HeadMask mask = transformer.noMask().withGate(off, 0f);
+        Batch batch = Batch.of(Batch.Row.whole(ints(expected.get("input_ids")), mask));
+        Activations a = transformer.forward(batch, step);
+        float[] logits = transformer.logits(a, step, positions).toFloats();
+        float[] wanted = tensors.tensor("logits." + name).toFloats();
+        assertThat(logits).hasSameSizeAs(wanted);
+        for (int i = 0; i < logits.length; i++) {
+          double off1 = Math.abs(logits[i] - wanted[i]);
+          assertThat(!(off1 <= LOGITS_TOLERANCE)).as("%s[%d] off by %s", name, i, off1).isFalse();
+        }
+        step.reset();
+      }
+    }
+  }
+
+  @Test
+  void tokenizerIsReadWhenAskedFor() throws IOException {
+    try (PretrainedModel model = PretrainedModel.open(golden("llama"), ops)) {
+      JsonNode expected = JSON.readTree(golden("llama").resolve("golden.json").toFile());
+      int[] wanted = ints(expected.get("input_ids"));
+      int[] encoded = model.tokenizer().encode(expected.get("text").textValue(), true);
+      assertThat(encoded).startsWith(wanted);
+      assertThat(model.tokenizer()).isSameAs(model.tokenizer());
+    }
+  }
+
+  @Test
+  void withoutATokenizerOnlyTheTokenizerFails() throws IOException {
+    copy("llama");
+    Files.delete(folder.resolve("tokenizer.json"));
+    try (PretrainedModel model = PretrainedModel.open(folder, ops)) {
+      assertThat(model.hasTokenizer()).isFalse();
+      assertThatThrownBy(model::tokenizer)
+          .isInstanceOf(IOException.class)
+          .hasMessageContaining("tokenizer.json");
+    }
+  }
+
+  @Test
+  void sizesThatContradictTheTensorsAreRefusedByFileAndTensor() throws IOException {
+    copy("llama");
+    edit("config.json", "intermediate_size", 81);
+    assertThatThrownBy(() -> PretrainedModel.open(folder, ops))
+        .isInstanceOf(FormatException.class)
+        .hasMessageContaining("model.safetensors")
+        .hasMessageContaining("model.layers.0.mlp.gate_proj.weight")
+        .hasMessageContaining("[80, 48], want [81, 48]");
+  }
+
+  @Test
+  void sizesThatContradictEachOtherAreRefusedByFile() throws IOException {
+    copy("llama");
+    edit("config.json", "num_key_value_heads", 4);
+    assertThatThrownBy(() -> PretrainedModel.open(folder, ops))
+        .isInstanceOf(FormatException.class)
+        .hasMessageContaining("config.json")
+        .hasMessageContaining("multiple of kv heads");
+  }
+
+  @Test
+  void decodingIsGreedyUnlessTheFolderSaysOtherwise() throws IOException {
+    copy("llama");
+    try (PretrainedModel model = PretrainedModel.open(folder, ops)) {
+      assertThat(model.generation().sampling(7)).isEqualTo(Sampling.GREEDY);
+      assertThat(model.generation().eosIds()).containsExactly(313, 316, 317);
+    }
+    Files.writeString(
+        folder.resolve("generation_config.json"),
+        """
+        {"do_sample": true, "temperature": 0.6, "top_p": 0.9, "eos_token_id": 316}
+        """);
+    try (PretrainedModel model = PretrainedModel.open(folder, ops)) {
+      assertThat(model.generation().sampling(7)).isEqualTo(new Sampling(0.6, 0, 0.9, 0, 7));
+      assertThat(model.generation().eosIds()).containsExactly(316);
+    }
+  }
+
+  @Test
+  void aGenerationConfigOutOfRangeIsRefusedByFile() throws IOException {
+    copy("llama");
+    Files.writeString(
+        folder.resolve("generation_config.json"), "{\"do_sample\": true, \"top_p\": 1.5}");
+    assertThatThrownBy(() -> PretrainedModel.open(folder, ops))
+        .isInstanceOf(FormatException.class)
+        .hasMessageContaining("generation_config.json")
+        .hasMessageContaining("top-p 1.5");
+  }
+}
