@@ -31,7 +31,7 @@ abstract class AdamWContract extends OpContract {
     return v;
   }
 
-  private static float[][] update(Workbench on, AdamWStep step, int length) {
+  static float[][] update(Workbench on, AdamWStep step, int length) {
     Tensor param = on.f32("param", normal(1, length), length);
     Tensor m = on.f32("m", normal(3, length), length);
     Tensor v = on.f32("v", second(length), length);

@@ -3,6 +3,8 @@ package io.github.retmask.backend;
 import static io.github.retmask.backend.AttentionCase.rounded;
 import static io.github.retmask.backend.Workbench.normal;
 
+import io.github.retmask.heads.HeadId;
+import io.github.retmask.heads.HeadKind;
 import io.github.retmask.heads.HeadMask;
 import java.util.Arrays;
 import java.util.Collections;
@@ -39,7 +41,7 @@ abstract class AttentionBackwardContract extends OpContract {
     return normal(14, c.tokens() * c.dims().heads() * c.dims().headDim());
   }
 
-  private static float[][] backward(Workbench on, AttentionCase c) {
+  static float[][] backward(Workbench on, AttentionCase c) {
     DenseAttention dense = c.dense();
     return c.backward(on, dz(c), rounded(dense.z), rounded(dense.lse));
   }
@@ -97,12 +99,7 @@ abstract class AttentionBackwardContract extends OpContract {
   void uniformHeadsGiveNothingToQueriesAndKeys() {
     AttentionCase c = AttentionCase.packed(2, 1, 12, 20);
     HeadMask uniform =
-        HeadMask.none(1, 2)
-            .withKind(
-                List.of(
-                    new io.github.retmask.heads.HeadId(0, 0),
-                    new io.github.retmask.heads.HeadId(0, 1)),
-                io.github.retmask.heads.HeadKind.UNIFORM);
+        HeadMask.none(1, 2).withKind(List.of(new HeadId(0, 0), new HeadId(0, 1)), HeadKind.UNIFORM);
     float[][] got = backward(bench, c.plan("uniform", HeadPlan.of(List.of(uniform), 0, 12, false)));
     TensorAssert.assertThat("dq", got[0]).hasBits(new float[got[0].length]);
     TensorAssert.assertThat("dk", got[1]).hasBits(new float[got[1].length]);
@@ -162,15 +159,26 @@ abstract class AttentionBackwardContract extends OpContract {
   }
 
   @Test
-  void aRowIsTheSameAmongOtherNeighbours() {
-    // The rows' data is one stream, so a batch that begins alike holds the same first row.
-    AttentionCase batch = AttentionCase.packed(8, 2, 17, 40, 13, 1).mixed(false);
-    AttentionCase alone = AttentionCase.packed(8, 2, 17, 40).mixed(false);
-    float[][] all = backward(bench, batch);
-    float[][] one = backward(bench, alone);
-    for (int i = 0; i < 3; i++) {
-      TensorAssert.assertThat("attention_backward, output " + i, one[i])
-          .hasBits(Arrays.copyOf(all[i], one[i].length));
+  void aRowIsTheSameAloneAndAmongMaskedNeighbours() {
+    int[] lengths = {13, 1, 30, 2, 64};
+    AttentionCase batch = AttentionCase.packed(8, 2, 17, lengths).mixed(false).window(50);
+    DenseAttention dense = batch.dense();
+    float[][] in = {
+      dz(batch), batch.q(), batch.k(), batch.v(), rounded(dense.z), rounded(dense.lse)
+    };
+    float[][] all = batch.backward(bench, in);
+    for (int r = 0; r < lengths.length; r++) {
+      int from = batch.layout().tokenStart(r);
+      int to = batch.layout().tokenStart(r + 1);
+      HeadMask mask = AttentionCase.mixedMask(batch.dims(), r);
+      AttentionCase alone =
+          AttentionCase.packed(8, 2, 17, lengths[r])
+              .window(50)
+              .plan("alone", HeadPlan.of(List.of(mask), 0, 17, false));
+      assertSameBits(
+          "attention_backward of row " + r,
+          alone.backward(bench, batch.tokensOf(in, from, to)),
+          batch.tokensOf(all, from, to));
     }
   }
 }

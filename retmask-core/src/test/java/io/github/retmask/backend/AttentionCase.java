@@ -9,6 +9,7 @@ import io.github.retmask.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /// One attention call: shapes, layout, plan and data. What no query may see, such as cache entries
@@ -150,8 +151,53 @@ record AttentionCase(
     return new float[][] {on.floats(z), on.floats(lse)};
   }
 
+  /// z, lse and the read-outs of every query: all a forward tells, a row of each array per token.
+  float[][] everything(Workbench on, float[] q, float[] k, float[] v) {
+    int[] queries = IntStream.range(0, tokens()).toArray();
+    int[][][] spans = new int[tokens()][][];
+    int[] positions = layout.positions();
+    for (int n = 0; n < tokens(); n++) {
+      int i = positions[n];
+      spans[n] = new int[][] {{0, i / 2}, {i / 3, i}, {i, i + 1}};
+    }
+    AttentionReadout readout = on.readout(dims.heads(), queries, spans);
+    float[][] outputs = forward(on, q, k, v, readout);
+    return new float[][] {
+      outputs[0],
+      outputs[1],
+      widened(on.ints(readout.topPosition())),
+      on.floats(readout.topWeight()),
+      on.floats(readout.spanMass()),
+      on.floats(readout.logSumExp())
+    };
+  }
+
+  /// Exact for positions below 2^24.
+  static float[] widened(int[] values) {
+    float[] wide = new float[values.length];
+    for (int i = 0; i < wide.length; i++) {
+      wide[i] = values[i];
+    }
+    return wide;
+  }
+
+  /// The part of arrays with a row per token that belongs to tokens `[from, to)`.
+  float[][] tokensOf(float[][] arrays, int from, int to) {
+    float[][] parts = new float[arrays.length][];
+    for (int i = 0; i < parts.length; i++) {
+      int width = arrays[i].length / tokens();
+      parts[i] = Arrays.copyOfRange(arrays[i], from * width, to * width);
+    }
+    return parts;
+  }
+
   /// dq, dk and dv of a backend; z and lse are given as F32 arithmetic leaves them at best.
   float[][] backward(Workbench on, float[] dz, float[] z, float[] lse) {
+    return backward(on, new float[][] {dz, q(), k(), v(), z, lse});
+  }
+
+  /// The same for other data: dz, q, k, v, z and lse.
+  float[][] backward(Workbench on, float[][] in) {
     int headDim = dims.headDim();
     Tensor dq = on.garbage("dq", tokens(), dims.heads(), headDim);
     Tensor dk = on.garbage("dk", tokens(), dims.kvHeads(), headDim);
@@ -160,12 +206,12 @@ record AttentionCase(
         dq,
         dk,
         dv,
-        on.f32("dz", dz, tokens(), dims.heads(), headDim),
-        on.f32("q", q(), tokens(), dims.heads(), headDim),
-        on.f32("k", k(), tokens(), dims.kvHeads(), headDim),
-        on.f32("v", v(), tokens(), dims.kvHeads(), headDim),
-        on.f32("z", z, tokens(), dims.heads(), headDim),
-        on.f32("lse", lse, tokens(), dims.heads()),
+        on.f32("dz", in[0], tokens(), dims.heads(), headDim),
+        on.f32("q", in[1], tokens(), dims.heads(), headDim),
+        on.f32("k", in[2], tokens(), dims.kvHeads(), headDim),
+        on.f32("v", in[3], tokens(), dims.kvHeads(), headDim),
+        on.f32("z", in[4], tokens(), dims.heads(), headDim),
+        on.f32("lse", in[5], tokens(), dims.heads()),
         layout,
         plan,
         spec);

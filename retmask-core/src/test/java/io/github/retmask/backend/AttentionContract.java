@@ -3,6 +3,7 @@ package io.github.retmask.backend;
 import static io.github.retmask.backend.Workbench.normal;
 
 import io.github.retmask.heads.HeadId;
+import io.github.retmask.heads.HeadKind;
 import io.github.retmask.heads.HeadMask;
 import java.util.Arrays;
 import java.util.Collections;
@@ -130,7 +131,8 @@ abstract class AttentionContract extends OpContract {
   void aRowIsTheSameAloneAndAmongMaskedNeighbours() {
     int[] lengths = {13, 1, 30, 2, 64};
     AttentionCase batch = AttentionCase.packed(8, 2, 17, lengths).mixed(false).window(50);
-    float[][] all = batch.forward(bench);
+    float[][] in = {batch.q(), batch.k(), batch.v()};
+    float[][] all = batch.everything(bench, in[0], in[1], in[2]);
     for (int r = 0; r < lengths.length; r++) {
       int from = batch.layout().tokenStart(r);
       int to = batch.layout().tokenStart(r + 1);
@@ -139,18 +141,11 @@ abstract class AttentionContract extends OpContract {
           AttentionCase.packed(8, 2, 17, lengths[r])
               .window(50)
               .plan("alone", HeadPlan.of(List.of(mask), 0, 17, false));
-      float[][] got =
-          alone.forward(
-              bench,
-              Arrays.copyOfRange(batch.q(), from * 8 * 17, to * 8 * 17),
-              Arrays.copyOfRange(batch.k(), from * 2 * 17, to * 2 * 17),
-              Arrays.copyOfRange(batch.v(), from * 2 * 17, to * 2 * 17),
-              null);
-      float[][] want = {
-        Arrays.copyOfRange(all[0], from * 8 * 17, to * 8 * 17),
-        Arrays.copyOfRange(all[1], from * 8, to * 8)
-      };
-      assertSameBits("attention of row " + r, got, want);
+      float[][] own = batch.tokensOf(in, from, to);
+      assertSameBits(
+          "attention of row " + r,
+          alone.everything(bench, own[0], own[1], own[2]),
+          batch.tokensOf(all, from, to));
     }
   }
 
@@ -160,8 +155,8 @@ abstract class AttentionContract extends OpContract {
     int length = Arrays.stream(chunks).sum(); // 207
     for (int window : new int[] {AttentionSpec.NO_WINDOW, 37}) {
       AttentionCase whole = AttentionCase.packed(8, 2, 12, length).mixed(false).window(window);
-      float[] q = whole.q();
-      float[][] want = whole.forward(bench);
+      float[][] in = {whole.q(), whole.k(), whole.v()};
+      float[][] want = whole.everything(bench, in[0], in[1], in[2]);
       int keyStart = 5;
       int cache = length + 9;
       int done = 0;
@@ -172,21 +167,17 @@ abstract class AttentionContract extends OpContract {
                 .plan("mixed", whole.plan())
                 .window(window)
                 .cached(new int[] {done}, new int[] {keyStart}, cache);
-        int upTo = (done + chunk) * 2 * 12;
         float[] k = new float[cache * 2 * 12];
         float[] v = new float[cache * 2 * 12];
         Arrays.fill(k, Float.NaN);
         Arrays.fill(v, Float.NaN);
-        System.arraycopy(whole.k(), 0, k, keyStart * 2 * 12, upTo);
-        System.arraycopy(whole.v(), 0, v, keyStart * 2 * 12, upTo);
-        float[][] got =
-            part.forward(
-                bench, Arrays.copyOfRange(q, done * 8 * 12, (done + chunk) * 8 * 12), k, v, null);
-        float[][] wanted = {
-          Arrays.copyOfRange(want[0], done * 8 * 12, (done + chunk) * 8 * 12),
-          Arrays.copyOfRange(want[1], done * 8, (done + chunk) * 8)
-        };
-        assertSameBits("attention of chunk at " + done, got, wanted);
+        System.arraycopy(in[1], 0, k, keyStart * 2 * 12, (done + chunk) * 2 * 12);
+        System.arraycopy(in[2], 0, v, keyStart * 2 * 12, (done + chunk) * 2 * 12);
+        float[] q = Arrays.copyOfRange(in[0], done * 8 * 12, (done + chunk) * 8 * 12);
+        assertSameBits(
+            "attention of chunk at " + done,
+            part.everything(bench, q, k, v),
+            whole.tokensOf(want, done, done + chunk));
         done += chunk;
       }
     }
@@ -213,8 +204,7 @@ abstract class AttentionContract extends OpContract {
   void aLocalHeadDoesNotSeeBetweenSinkAndWindow() {
     AttentionCase full = AttentionCase.packed(1, 1, 12, 60);
     HeadMask mask =
-        HeadMask.none(1, 1)
-            .withKind(List.of(new HeadId(0, 0)), new io.github.retmask.heads.HeadKind.Local(3, 5));
+        HeadMask.none(1, 1).withKind(List.of(new HeadId(0, 0)), new HeadKind.Local(3, 5));
     AttentionCase c = full.plan("local", HeadPlan.of(List.of(mask), 0, 12, false));
     float[] k = c.k();
     float[] v = c.v();

@@ -8,6 +8,8 @@ import io.github.retmask.heads.HeadMask;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
+import org.assertj.core.api.Assertions;
+import org.assertj.core.data.Offset;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -25,11 +27,7 @@ abstract class AttentionReadoutContract extends OpContract {
   /// What a backend read.
   private record Read(int[] top, float[] weight, float[] mass, float[] lse, float[][] outputs) {
     float[][] bits() {
-      float[] positions = new float[top.length];
-      for (int i = 0; i < top.length; i++) {
-        positions[i] = top[i];
-      }
-      return new float[][] {positions, weight, mass, lse, outputs[0], outputs[1]};
+      return new float[][] {AttentionCase.widened(top), weight, mass, lse, outputs[0], outputs[1]};
     }
   }
 
@@ -200,8 +198,8 @@ abstract class AttentionReadoutContract extends OpContract {
     }
   }
 
-  private static org.assertj.core.data.Offset<Double> within(int roundings, double size) {
-    return org.assertj.core.api.Assertions.within(roundings * TensorAssert.EPS * size);
+  private static Offset<Double> within(int roundings, double size) {
+    return Assertions.within(roundings * TensorAssert.EPS * size);
   }
 
   @Test

@@ -2,6 +2,8 @@ package io.github.retmask.backend;
 
 import static io.github.retmask.backend.TensorAssert.EPS;
 
+import java.util.Arrays;
+
 /// Attention as the textbook has it: a full score matrix per row and head, all in double. Beside
 /// every value it holds a bound on what F32 arithmetic may lose, to first order: a sum of n
 /// products errs by at most (n + 2) eps times the sum of their absolute values, exp by 4 eps
@@ -88,7 +90,7 @@ final class DenseAttention {
     double[] p = new double[keys];
     scores[at] = s;
     weights[at] = p;
-    java.util.Arrays.fill(s, Double.NEGATIVE_INFINITY);
+    Arrays.fill(s, Double.NEGATIVE_INFINITY);
     lse[at] = Double.NEGATIVE_INFINITY;
     HeadPlan.Mode mode = plan.mode(r, h);
     if (mode == HeadPlan.Mode.SKIP) {

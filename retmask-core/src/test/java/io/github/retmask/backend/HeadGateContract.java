@@ -3,6 +3,7 @@ package io.github.retmask.backend;
 import static io.github.retmask.backend.TensorAssert.EPS;
 import static io.github.retmask.backend.Workbench.normal;
 
+import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.tensor.Tensor;
 import java.util.Arrays;
@@ -24,14 +25,13 @@ abstract class HeadGateContract extends OpContract {
   private static final int HEADS = 8;
 
   /// Gates 0, 1, 0.3 and more in every row.
-  private static HeadPlan plan(int headDim, boolean keep) {
+  static HeadPlan plan(int headDim, boolean keep) {
     DenseAttention.Dims dims = new DenseAttention.Dims(HEADS, 2, headDim);
     return HeadPlan.of(
         List.of(
             AttentionCase.mixedMask(dims, 0),
             AttentionCase.mixedMask(dims, 1),
-            AttentionCase.mixedMask(dims, 2)
-                .withGate(List.of(new io.github.retmask.heads.HeadId(0, 0)), -2.5f)),
+            AttentionCase.mixedMask(dims, 2).withGate(List.of(new HeadId(0, 0)), -2.5f)),
         0,
         headDim,
         keep);
@@ -90,7 +90,7 @@ abstract class HeadGateContract extends OpContract {
     TensorAssert.assertThat("head_gate", gated(bench, z, 12, ones, true)).hasBits(z);
   }
 
-  private static float[][] backward(
+  static float[][] backward(
       Workbench on, float[] dOut, float[] z, int headDim, HeadPlan plan, boolean alias) {
     Tensor d = on.f32("dOut", dOut, TOKENS, HEADS, headDim);
     Tensor dz = alias ? d : on.garbage("dz", TOKENS, HEADS, headDim);
@@ -141,6 +141,25 @@ abstract class HeadGateContract extends OpContract {
         plan);
     TensorAssert.assertThat("head_gate_backward dz", bench.floats(dz), TOKENS, HEADS, 12)
         .hasBits(scaled(dOut, 12, plan));
+  }
+
+  @Test
+  void theGateGradientOfARowIsTheSameAlone() {
+    float[] z = normal(9, TOKENS * HEADS * 17);
+    float[] dOut = normal(10, z.length);
+    HeadPlan plan = plan(17, true);
+    float[] all = backward(bench, dOut, z, 17, plan, false)[1];
+    int from = 4; // row 2: the last 13 tokens
+    Tensor dGates = bench.filled("dGates", 0.25f, 1, HEADS);
+    bench.ops.headGateBackward(
+        bench.garbage("dz", 13, HEADS, 17),
+        dGates,
+        bench.f32("dOut", dOut, TOKENS, HEADS, 17).slice(from, TOKENS),
+        bench.f32("z", z, TOKENS, HEADS, 17).slice(from, TOKENS),
+        BatchLayout.packed(13),
+        HeadPlan.neutral(1, HEADS));
+    TensorAssert.assertThat("head_gate_backward dGates of row 2", bench.floats(dGates))
+        .hasBits(Arrays.copyOfRange(all, 2 * HEADS, 3 * HEADS));
   }
 
   @Test

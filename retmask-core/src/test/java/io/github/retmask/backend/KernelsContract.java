@@ -1,11 +1,14 @@
 package io.github.retmask.backend;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import org.junit.jupiter.api.Nested;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// What every backend must do. A backend's test extends this class and opens the backend; the ops
 /// are tested by one nested class each.
@@ -44,6 +47,21 @@ public abstract class KernelsContract {
       kernels.add(out, arena.floats("a", 3), arena.floats("b", 3));
       kernels.close();
       assertThat(download(out).toFloats()).containsExactly(0, 0, 0);
+    }
+  }
+
+  /// Whether [Backends] finds this backend by name in a fresh JVM; a test double says no.
+  protected boolean isFoundByName() {
+    return true;
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"-Xint", "-XX:TieredStopAtLevel=1"})
+  void coldAndCompiledCodeGiveTheSameBits(String mode) throws Exception {
+    assumeTrue(isFoundByName(), "skipped: this backend is a test double that no JVM finds by name");
+    try (Workbench bench = new Workbench(this, 2)) {
+      OpBits.of(bench); // now some of it is compiled
+      assertThat(OpBits.inFreshJvm(bench.ops.backend(), mode)).isEqualTo(OpBits.of(bench));
     }
   }
 

@@ -81,7 +81,7 @@ abstract class MatmulContract extends OpContract {
     return out;
   }
 
-  private static float[] forward(
+  static float[] forward(
       Workbench on, float[] x, float[] weight, float @Nullable [] bias, int inner, DType dtype) {
     int rows = x.length / inner;
     int outs = weight.length / inner;
@@ -168,7 +168,7 @@ abstract class MatmulContract extends OpContract {
 
   // --- backward -------------------------------------------------------------------------------
 
-  private static float[] backwardInput(
+  static float[] backwardInput(
       Workbench on, Case c, float[] dOut, float before, Accumulate intoDx) {
     int rows = dOut.length / c.outs();
     Tensor dx = on.filled("dx", before, rows, c.inner());
@@ -215,7 +215,7 @@ abstract class MatmulContract extends OpContract {
         .isClose(dx, tolerance, SOURCE);
   }
 
-  private static float[][] backwardWeight(Workbench on, Case c, float[] dOut, float[] x) {
+  static float[][] backwardWeight(Workbench on, Case c, float[] dOut, float[] x) {
     Tensor dWeight = on.filled("dWeight", 1.25f, c.outs(), c.inner());
     Tensor dBias = c.biased() ? on.filled("dBias", -0.5f, c.outs()) : null;
     on.ops.matmulBackwardWeight(

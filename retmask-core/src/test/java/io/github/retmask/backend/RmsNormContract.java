@@ -61,7 +61,7 @@ abstract class RmsNormContract extends OpContract {
     return wide;
   }
 
-  private static float[][] forward(Workbench on, float[] x, float[] weight, DType dtype) {
+  static float[][] forward(Workbench on, float[] x, float[] weight, DType dtype) {
     int width = weight.length;
     int rows = x.length / width;
     Tensor out = on.garbage("out", rows, width);
@@ -98,7 +98,7 @@ abstract class RmsNormContract extends OpContract {
     TensorAssert.assertThat("rms_norm rstd", got[1]).isClose(rstd, rstdTolerance, SOURCE);
   }
 
-  private static float[][] backward(
+  static float[][] backward(
       Workbench on, Case c, float[] x, float[] dOut, float dxBefore, Accumulate intoDx) {
     int rows = x.length / c.width();
     float[] rstd = new float[rows];

@@ -63,7 +63,7 @@ abstract class RopeContract extends OpContract {
         new Case(2, 128, 32, 20, 10));
   }
 
-  private static float[] rotated(Workbench on, Case c, float[] x, boolean backward, boolean alias) {
+  static float[] rotated(Workbench on, Case c, float[] x, boolean backward, boolean alias) {
     Tensor in = on.f32("x", x, c.tokens(), c.heads(), c.headDim());
     Tensor out = alias ? in : on.garbage("out", c.tokens(), c.heads(), c.headDim());
     Tensor cos = on.f32("cos", c.table(true), 64, c.half());

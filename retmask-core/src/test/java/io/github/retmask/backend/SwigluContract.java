@@ -4,6 +4,7 @@ import static io.github.retmask.backend.TensorAssert.EPS;
 import static io.github.retmask.backend.Workbench.normal;
 
 import io.github.retmask.tensor.Tensor;
+import java.util.Arrays;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -20,7 +21,7 @@ abstract class SwigluContract extends OpContract {
   }
 
   /// Normal values, with large ones of both signs among them.
-  private static float[] gates(int length) {
+  static float[] gates(int length) {
     float[] gates = normal(1, length);
     float[] large = {0f, -0f, 20, -20, 88, -87, 100, -104, 1000, -1000, -1.2784645f};
     for (int i = 0; i < length; i++) {
@@ -49,9 +50,7 @@ abstract class SwigluContract extends OpContract {
       tolerance[i] =
           BOUND * Math.abs(want[i]) + Float.MIN_NORMAL * (1 + 2 * Math.abs(gate[i] * up[i]));
     }
-    Tensor out = bench.garbage("out", 1, length);
-    bench.ops.swiglu(out, matrix(bench, "gate", gate), matrix(bench, "up", up));
-    float[] got = bench.floats(out);
+    float[] got = forward(bench, gate, up)[0];
     TensorAssert.assertThat("swiglu out", got).isClose(want, tolerance, SOURCE);
     Tensor intoGate = matrix(bench, "gate", gate);
     bench.ops.swiglu(intoGate, intoGate, matrix(bench, "up", up));
@@ -61,7 +60,13 @@ abstract class SwigluContract extends OpContract {
     TensorAssert.assertThat("swiglu into up", bench.floats(intoUp)).hasBits(got);
   }
 
-  private static float[][] backward(Workbench on, float[] dOut, float[] gate, float[] up) {
+  static float[][] forward(Workbench on, float[] gate, float[] up) {
+    Tensor out = on.garbage("out", 1, gate.length);
+    on.ops.swiglu(out, matrix(on, "gate", gate), matrix(on, "up", up));
+    return new float[][] {on.floats(out)};
+  }
+
+  static float[][] backward(Workbench on, float[] dOut, float[] gate, float[] up) {
     Tensor dGate = on.garbage("dGate", 1, gate.length);
     Tensor dUp = on.garbage("dUp", 1, gate.length);
     on.ops.swigluBackward(
@@ -108,37 +113,25 @@ abstract class SwigluContract extends OpContract {
     float[] gate = gates(1001);
     float[] up = normal(5, 1001);
     float[] dOut = normal(6, 1001);
-    assertReproducible(
-        "swiglu",
-        on -> {
-          Tensor out = on.garbage("out", 1, 1001);
-          on.ops.swiglu(out, matrix(on, "gate", gate), matrix(on, "up", up));
-          return new float[][] {on.floats(out)};
-        });
+    assertReproducible("swiglu", on -> forward(on, gate, up));
     assertReproducible("swiglu_backward", on -> backward(on, dOut, gate, up));
   }
 
   @Test
   void anElementDoesNotDependOnItsPlace() {
     float[] one = {-0.7f};
-    Tensor alone = bench.garbage("out", 1, 1);
-    bench.ops.swiglu(alone, matrix(bench, "gate", one), matrix(bench, "up", one));
     float[] many = new float[37];
-    java.util.Arrays.fill(many, -0.7f);
-    Tensor all = bench.garbage("out", 1, 37);
-    bench.ops.swiglu(all, matrix(bench, "gate", many), matrix(bench, "up", many));
+    Arrays.fill(many, -0.7f);
     float[] want = new float[37];
-    java.util.Arrays.fill(want, bench.floats(alone)[0]);
-    TensorAssert.assertThat("swiglu out", bench.floats(all)).hasBits(want);
+    Arrays.fill(want, forward(bench, one, one)[0][0]);
+    TensorAssert.assertThat("swiglu out", forward(bench, many, many)[0]).hasBits(want);
   }
 
   @Test
   void carriesNan() {
     float[] gate = {Float.NaN, 1, 2};
     float[] up = {1, Float.NaN, 2};
-    Tensor out = bench.garbage("out", 1, 3);
-    bench.ops.swiglu(out, matrix(bench, "gate", gate), matrix(bench, "up", up));
-    float[] got = bench.floats(out);
+    float[] got = forward(bench, gate, up)[0];
     TensorAssert.assertThat("swiglu out", got).hasBits(Float.NaN, Float.NaN, got[2]);
     if (!(got[2] > 3.5 && got[2] < 3.6)) { // 4 sigmoid(2) = 3.523
       throw new AssertionError("swiglu beside NaN: " + got[2]);

@@ -92,7 +92,7 @@ abstract class TokenLogProbsContract extends OpContract {
     }
   }
 
-  private static float[][] forward(
+  static float[][] forward(
       Workbench on, float[] hidden, float[] lmHead, int[] targets, DType dtype) {
     int tokens = targets.length;
     int width = hidden.length / tokens;
@@ -124,7 +124,7 @@ abstract class TokenLogProbsContract extends OpContract {
     TensorAssert.assertThat("token_log_probs lse", got[1]).isClose(want.lse, lseTolerance, SOURCE);
   }
 
-  private static float[][] backward(Workbench on, Case c, float[] dLogps, float[] lse) {
+  static float[][] backward(Workbench on, Case c, float[] dLogps, float[] lse) {
     Tensor dHidden = on.garbage("dHidden", c.tokens(), c.width());
     Tensor dLmHead = on.filled("dLmHead", 0.5f, c.vocab(), c.width());
     on.ops.tokenLogProbsBackward(
@@ -217,6 +217,26 @@ abstract class TokenLogProbsContract extends OpContract {
       float[][] one = forward(bench, hidden, c.lmHead(), new int[] {c.targets()[m]}, c.dtype());
       assertSameBits(
           "token_log_probs of token " + m, one, new float[][] {{all[0][m]}, {all[1][m]}});
+    }
+  }
+
+  @Test
+  void theGradientOfATokenIsTheSameAlone() {
+    Case c = new Case(70, 17, 131, DType.BF16);
+    float[] lse = AttentionCase.rounded(new Dense(c, c.hidden(), c.lmHead()).lse);
+    float[] all = backward(bench, c, c.dLogps(), lse)[0];
+    for (int m = 0; m < 70; m += 23) {
+      Tensor dHidden = bench.garbage("dHidden", 1, 17);
+      bench.ops.tokenLogProbsBackward(
+          dHidden,
+          bench.filled("dLmHead", 0, 131, 17),
+          bench.f32("dLogps", c.dLogps(), 70).slice(m, m + 1),
+          bench.f32("hidden", c.hidden(), 70, 17).slice(m, m + 1),
+          bench.weight("lm_head.weight", c.dtype(), c.lmHead(), 131, 17),
+          bench.ints("targets", c.targets()).slice(m, m + 1),
+          bench.f32("lse", lse, 70).slice(m, m + 1));
+      TensorAssert.assertThat("token_log_probs_backward of token " + m, bench.floats(dHidden))
+          .hasBits(Arrays.copyOfRange(all, m * 17, m * 17 + 17));
     }
   }
 }

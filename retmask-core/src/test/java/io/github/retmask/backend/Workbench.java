@@ -6,6 +6,7 @@ import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 import java.util.Random;
 
 /// One opened backend with memory to test in: arrays in, tensors computed, arrays out.
@@ -75,7 +76,7 @@ final class Workbench implements AutoCloseable {
   AttentionReadout readout(int heads, int[] queries, int[][][] spans) {
     int perQuery = queries.length == 0 ? 0 : spans[0].length;
     int[] nowhere = new int[queries.length * heads];
-    java.util.Arrays.fill(nowhere, -77);
+    Arrays.fill(nowhere, -77);
     return new AttentionReadout(
         queries,
         spans,
