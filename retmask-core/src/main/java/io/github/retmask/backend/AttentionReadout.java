@@ -3,6 +3,7 @@ package io.github.retmask.backend;
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
+import java.util.Arrays;
 
 /// What one layer's attention reports about chosen query tokens, for all heads, from the online
 /// softmax itself: memory O(Q H), never O(S).
@@ -44,6 +45,12 @@ public record AttentionReadout(
       if (ofQuery.length != perQuery) {
         throw new IllegalArgumentException(
             "read-out: " + ofQuery.length + " spans for one query, want " + perQuery + " for all");
+      }
+      for (int[] span : ofQuery) {
+        if (span.length != 2) {
+          throw new IllegalArgumentException(
+              "read-out: span " + Arrays.toString(span) + ", want [start, end)");
+        }
       }
     }
     return new AttentionReadout(

@@ -423,6 +423,8 @@ public final class Ops {
       long queries = readout.queries().length;
       i32(readout.topPosition()).shape(readout.topPosition(), queries, heads);
       f32(readout.topWeight()).shape(readout.topWeight(), queries, heads);
+      int perQuery = queries == 0 ? 0 : readout.spans()[0].length;
+      f32(readout.spanMass()).shape(readout.spanMass(), queries, heads, perQuery);
       f32(readout.logSumExp()).shape(readout.logSumExp(), queries, heads);
     }
 

@@ -152,7 +152,7 @@ public final class HeadMask {
         new Object[] {layers, heads, phase, Arrays.hashCode(gates), Arrays.hashCode(kinds)});
   }
 
-  /// Short text for messages: `none`, or `0: 3-1,3-4; 0.5: 2-0; Uniform[]: 1-1 (decode only)`.
+  /// Short text for messages: `none`, or `gate 0.0: 3-1 3-4; uniform x 1.0: 1-1 (decode only)`.
   @Override
   public String toString() {
     if (isNeutral()) {
