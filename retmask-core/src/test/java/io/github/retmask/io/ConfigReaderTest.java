@@ -1,0 +1,118 @@
+package io.github.retmask.io;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatExceptionOfType;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.function.Consumer;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class ConfigReaderTest {
+  @TempDir Path dir;
+
+  private Path file;
+  private ConfigReader config;
+
+  @BeforeEach
+  void write() throws IOException {
+    file = dir.resolve("config.json");
+    Files.writeString(
+        file,
+        """
+        {"layers": 3, "eps": 1e-05, "factor": 8, "theta": "10000", "nothing": null, "tie": false,
+         "eos": [1, 2], "bos": 7, "half": 1.5, "huge": 4294967296, "inf": Infinity, "nan": NaN,
+         "beyond": 1e999, "rope": {"type": "linear", "factor": -Infinity}, "act": "gelu",
+         "list": [{"a": 1}, {"a": "x"}], "mixed": [1, "2"], "long": "%s"}"""
+            .formatted("y".repeat(100)));
+    config = new ConfigReader(JsonFiles.read(file), file.toString());
+  }
+
+  private void assertRefused(Consumer<ConfigReader> read, String message) {
+    assertThatExceptionOfType(FormatException.class)
+        .isThrownBy(() -> read.accept(config))
+        .withMessage(file + ": " + message);
+  }
+
+  @Test
+  void valuesComeInTheirTypes() {
+    assertThat(config.integer("layers", 1)).isEqualTo(3);
+    assertThat(config.number("eps")).isEqualTo(1e-5);
+    assertThat(config.number("factor")).isEqualTo(8.0);
+    assertThat(config.flag("tie", true)).isFalse();
+    assertThat(config.text("act")).isEqualTo("gelu");
+    assertThat(config.integers("eos")).containsExactly(1, 2);
+    assertThat(config.integers("bos")).containsExactly(7);
+    assertThat(config.object("rope").text("type")).isEqualTo("linear");
+    assertThat(config.objects("list").getFirst().integer("a", 0)).isEqualTo(1);
+  }
+
+  @Test
+  void absentAndNullTakeTheDefault() {
+    for (String key : List.of("absent", "nothing")) {
+      assertThat(config.has(key)).isFalse();
+      assertThat(config.integer(key, 1, 5)).isEqualTo(5);
+      assertThat(config.number(key, 0.5)).isEqualTo(0.5);
+      assertThat(config.flag(key, true)).isTrue();
+      assertThat(config.text(key, "d")).isEqualTo("d");
+      assertThat(config.integers(key)).isEmpty();
+      assertThat(config.objectOrNull(key)).isNull();
+    }
+  }
+
+  @Test
+  void presentButWrongIsAnErrorEvenWhereThereIsADefault() {
+    assertRefused(c -> c.integer("layers", 4), "layers is 3, want an integer >= 4");
+    assertRefused(c -> c.integer("half", 1, 9), "half is 1.5, want an integer >= 1");
+    assertRefused(c -> c.integer("huge", 1, 9), "huge is 4294967296, want an integer >= 1");
+    assertRefused(c -> c.integer("act", 1), "act is \"gelu\", want an integer >= 1");
+    assertRefused(c -> c.integer("absent", 1), "absent is missing");
+    assertRefused(c -> c.number("theta", 1), "theta is \"10000\", want a finite number");
+    assertRefused(c -> c.flag("layers", true), "layers is 3, want true or false");
+    assertRefused(c -> c.text("layers", "d"), "layers is 3, want a string");
+    assertRefused(c -> c.text("nothing"), "nothing is missing");
+    assertRefused(c -> c.object("eos"), "eos is [1,2], want a JSON object");
+    assertRefused(c -> c.objects("bos"), "bos is 7, want an array of objects");
+    assertRefused(
+        c -> c.integers("mixed"), "mixed is [1,\"2\"], want an integer or an array of integers");
+    assertRefused(
+        c -> c.integer("long", 1),
+        "long is \"%s..., want an integer >= 1".formatted("y".repeat(56)));
+  }
+
+  @Test
+  void onlyFiniteNumbersAreNumbers() {
+    for (String key : List.of("inf", "nan", "beyond")) {
+      assertThatExceptionOfType(FormatException.class)
+          .isThrownBy(() -> config.number(key, 1))
+          .withMessageStartingWith(file + ": " + key + " is ")
+          .withMessageEndingWith(", want a finite number");
+    }
+  }
+
+  @Test
+  void nestedKeysAreNamedWithTheirPath() {
+    assertRefused(c -> c.object("rope").text("x"), "rope.x is missing");
+    assertRefused(
+        c -> c.objects("list").get(1).integer("a", 1), "list[].a is \"x\", want an integer >= 1");
+    assertThatExceptionOfType(FormatException.class)
+        .isThrownBy(() -> config.object("rope").number("factor"))
+        .withMessageStartingWith(file + ": rope.factor is ");
+  }
+
+  @Test
+  void unsupportedOptionsAreNamed() {
+    assertRefused(
+        c -> c.requireText("act", "silu", "silu"), "act is \"gelu\", only \"silu\" is supported");
+    assertRefused(c -> c.refuse("layers"), "layers is not supported");
+    config.requireText("absent", "silu", "silu");
+    config.refuse("nothing");
+    assertThatExceptionOfType(FormatException.class)
+        .isThrownBy(() -> config.requireKnown(List.of("layers", "eps")))
+        .withMessage(file + ": factor is unknown; known: layers, eps");
+  }
+}
