@@ -5,4 +5,7 @@ module io.github.retmask.kernels {
   requires jdk.incubator.vector;
   requires org.slf4j;
   requires static org.jspecify;
+
+  provides io.github.retmask.backend.Backend with
+      io.github.retmask.kernels.cpu.VectorBackend;
 }
