@@ -39,6 +39,20 @@ public final class ConfigReader {
     return node.hasNonNull(key);
   }
 
+  /// The one of two spellings of a key that is there, such as `dtype` and the older `torch_dtype`; the
+  /// newer one where neither is.
+  ///
+  /// @throws FormatException when both are there and differ
+  public String spelled(String newer, String older) {
+    if (has(newer) && has(older) && !node.get(newer).equals(node.get(older))) {
+      throw error(
+          newer,
+          "is %s, but %s%s, the older name of it, is %s"
+              .formatted(shown(node.get(newer)), prefix, older, shown(node.get(older))));
+    }
+    return !has(newer) && has(older) ? older : newer;
+  }
+
   /// A required integer of at least `min`.
   public int integer(String key, int min) {
     JsonNode value = required(key);
@@ -53,6 +67,15 @@ public final class ConfigReader {
     return has(key) ? integer(key, min) : absent;
   }
 
+  /// A required integer from `min` to `max`, for counts that a broken file must not turn into memory.
+  public int integerBetween(String key, int min, int max) {
+    int value = integer(key, min);
+    if (value > max) {
+      throw error(key, "is %d, want an integer from %d to %d".formatted(value, min, max));
+    }
+    return value;
+  }
+
   /// A required finite number.
   public double number(String key) {
     JsonNode value = required(key);
@@ -65,6 +88,20 @@ public final class ConfigReader {
   /// A finite number, or `absent` where the key is missing.
   public double number(String key, double absent) {
     return has(key) ? number(key) : absent;
+  }
+
+  /// A required finite number above 0.
+  public double positive(String key) {
+    double value = number(key);
+    if (!(value > 0)) {
+      throw error(key, "is " + shown(node.get(key)) + ", want a number above 0");
+    }
+    return value;
+  }
+
+  /// A finite number above 0, or `absent` where the key is missing.
+  public double positive(String key, double absent) {
+    return has(key) ? positive(key) : absent;
   }
 
   /// A boolean, or `absent` where the key is missing.

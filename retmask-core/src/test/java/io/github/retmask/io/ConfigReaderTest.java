@@ -27,7 +27,7 @@ class ConfigReaderTest {
         {"layers": 3, "eps": 1e-05, "factor": 8, "theta": "10000", "nothing": null, "tie": false,
          "eos": [1, 2], "bos": 7, "half": 1.5, "huge": 4294967296, "inf": Infinity, "nan": NaN,
          "beyond": 1e999, "rope": {"type": "linear", "factor": -Infinity}, "act": "gelu",
-         "list": [{"a": 1}, {"a": "x"}], "mixed": [1, "2"], "long": "%s"}"""
+         "zero": 0, "minus": -0.5, "bos_again": 7, "list": [{"a": 1}, {"a": "x"}], "mixed": [1, "2"], "long": "%s"}"""
             .formatted("y".repeat(100)));
     config = new ConfigReader(JsonFiles.read(file), file.toString());
   }
@@ -92,6 +92,30 @@ class ConfigReaderTest {
           .withMessageStartingWith(file + ": " + key + " is ")
           .withMessageEndingWith(", want a finite number");
     }
+  }
+
+  @Test
+  void rangesAreChecked() {
+    assertThat(config.integerBetween("layers", 1, 3)).isEqualTo(3);
+    assertThat(config.positive("eps")).isEqualTo(1e-5);
+    assertThat(config.positive("absent", 2)).isEqualTo(2.0);
+    assertRefused(
+        c -> c.integerBetween("layers", 1, 2), "layers is 3, want an integer from 1 to 2");
+    assertRefused(c -> c.integerBetween("layers", 4, 9), "layers is 3, want an integer >= 4");
+    assertRefused(c -> c.positive("zero"), "zero is 0, want a number above 0");
+    assertRefused(c -> c.positive("minus", 1), "minus is -0.5, want a number above 0");
+    assertRefused(c -> c.positive("absent"), "absent is missing");
+  }
+
+  @Test
+  void olderSpellingCountsWhereTheNewerIsAbsent() {
+    assertThat(config.spelled("absent", "layers")).isEqualTo("layers");
+    assertThat(config.spelled("nothing", "layers")).isEqualTo("layers");
+    assertThat(config.spelled("layers", "absent")).isEqualTo("layers");
+    assertThat(config.spelled("new", "absent")).isEqualTo("new");
+    assertThat(config.spelled("bos", "bos_again")).isEqualTo("bos");
+    assertRefused(
+        c -> c.spelled("bos", "layers"), "bos is 7, but layers, the older name of it, is 3");
   }
 
   @Test
