@@ -122,6 +122,15 @@ public final class PretrainedModel implements AutoCloseable {
     return read;
   }
 
+  /// Tokens that end a text: those of [#generation], or else the tokenizer's; may be empty.
+  public int[] eosIds() throws IOException {
+    int[] ids = generation.eosIds();
+    if (ids.length > 0 || !hasTokenizer() || tokenizer().eosId() < 0) {
+      return ids;
+    }
+    return new int[] {tokenizer().eosId()};
+  }
+
   /// Unmaps the weights.
   @Override
   public void close() {

@@ -1,0 +1,202 @@
+package io.github.retmask.examples.cli;
+
+import io.github.retmask.backend.AttentionSpec;
+import io.github.retmask.backend.Backend;
+import io.github.retmask.backend.Backends;
+import io.github.retmask.io.CheckpointFingerprint;
+import io.github.retmask.model.KvCache;
+import io.github.retmask.model.LayerSpec;
+import io.github.retmask.model.ModelConfig;
+import io.github.retmask.model.RopeSpec;
+import io.github.retmask.pretrained.GenerationConfig;
+import io.github.retmask.pretrained.PretrainedModel;
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tokenizer.Tokenizer;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.Callable;
+import java.util.function.Function;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.ExitCode;
+import picocli.CommandLine.Mixin;
+
+/// `retmask info`: what a checkpoint holds and what it takes to run it.
+@Command(
+    name = "info",
+    description = "Show architecture, heads, types, parameters, memory and tokenizer of a model.",
+    footer = {"", "Example:", "  retmask info bundled:tiny"})
+final class InfoCommand implements Callable<Integer> {
+  private static final int POSITIONS = 1000; // memory of keys and values is given for so many
+
+  private final Console console;
+
+  @Mixin private final ModelOptions model = new ModelOptions();
+
+  InfoCommand(Console console) {
+    this.console = console;
+  }
+
+  @Override
+  public Integer call() throws IOException {
+    try (Session session = model.open(console)) {
+      PretrainedModel opened = session.model();
+      ModelConfig config = opened.config();
+      row("model", opened.folder().toString());
+      row("architecture", opened.checkpoint().config().text("model_type"));
+      row("layers", Units.count(config.layerCount()));
+      row(
+          "heads",
+          "%d query and %d key/value heads a layer, dimension %d; %s query heads in all"
+              .formatted(
+                  config.heads(),
+                  config.kvHeads(),
+                  config.headDim(),
+                  Units.count(config.totalHeads())));
+      row(
+          "sizes",
+          "hidden %s, feed-forward %s, vocabulary %s, %s embeddings"
+              .formatted(
+                  Units.count(config.hiddenSize()),
+                  Units.count(config.intermediateSize()),
+                  Units.count(config.vocabSize()),
+                  config.tiedEmbeddings() ? "tied" : "separate"));
+      row("attention", byLayer(config, InfoCommand::attention));
+      row("norms", byLayer(config, InfoCommand::norms));
+      row("rope", byLayer(config, spec -> rope(spec.rope())));
+      row("positions", Units.count(config.maxPositions()));
+      weights(opened);
+      row(
+          "keys, values",
+          "%s for %s positions"
+              .formatted(Units.bytes(KvCache.bytes(config, 1, POSITIONS)), Units.count(POSITIONS)));
+      tokenizer(opened);
+      row("generation", generation(opened.generation()));
+      row(
+          "fingerprint",
+          CheckpointFingerprint.of(opened.checkpoint(), CheckpointFingerprint.Coverage.SAMPLED)
+              .text());
+      row(
+          "backend",
+          "%s, %d threads%s"
+              .formatted(
+                  opened.transformer().ops().backend(),
+                  opened.transformer().ops().threads(),
+                  unavailable()));
+    }
+    return ExitCode.OK;
+  }
+
+  private void row(String name, String value) {
+    console.line("%-13s %s".formatted(name, value));
+  }
+
+  private void weights(PretrainedModel model) {
+    long parameters = 0;
+    long bytes = 0;
+    Map<String, Long> byType = new TreeMap<>();
+    for (Tensor tensor : model.weights().tensors()) {
+      parameters += tensor.size();
+      bytes += tensor.storage().bytes();
+      byType.merge(tensor.dtype().name(), tensor.size(), Long::sum);
+    }
+    List<String> types = new ArrayList<>();
+    for (Map.Entry<String, Long> type : byType.entrySet()) {
+      types.add(
+          byType.size() == 1 ? type.getKey() : type.getKey() + " " + Units.count(type.getValue()));
+    }
+    row("parameters", Units.count(parameters));
+    int files = model.checkpoint().files().size();
+    row(
+        "weights",
+        "%s, %s in %d %s, memory-mapped"
+            .formatted(
+                String.join(" + ", types),
+                Units.bytes(bytes),
+                files,
+                files == 1 ? "file" : "files"));
+  }
+
+  private void tokenizer(PretrainedModel model) throws IOException {
+    if (!model.hasTokenizer()) {
+      row("tokenizer", "none (no tokenizer.json): give prompts as token ids");
+      return;
+    }
+    Tokenizer tokenizer = model.tokenizer();
+    row(
+        "tokenizer",
+        "%s tokens, bos %s, eos %s, %s"
+            .formatted(
+                Units.count(tokenizer.vocabSize()),
+                token(tokenizer, tokenizer.bosId()),
+                token(tokenizer, tokenizer.eosId()),
+                tokenizer.chatTemplate() == null ? "no chat template" : "chat template"));
+  }
+
+  private static String token(Tokenizer tokenizer, int id) {
+    return id < 0 ? "none" : "%d %s".formatted(id, tokenizer.tokenOf(id));
+  }
+
+  private static String generation(GenerationConfig config) {
+    String how =
+        config.samples()
+            ? "temperature %s, top-k %s, top-p %s, min-p %s"
+                .formatted(config.temperature(), config.topK(), config.topP(), config.minP())
+            : "greedy";
+    String ends = config.eosIds().length == 0 ? "no token" : IdList.text(config.eosIds());
+    return how + "; ends at " + ends;
+  }
+
+  /// One description where all layers agree, else each with its layers.
+  private static String byLayer(ModelConfig config, Function<LayerSpec, String> describe) {
+    Map<String, List<Integer>> layers = new LinkedHashMap<>();
+    for (int l = 0; l < config.layerCount(); l++) {
+      layers.computeIfAbsent(describe.apply(config.layers().get(l)), _ -> new ArrayList<>()).add(l);
+    }
+    if (layers.size() == 1) {
+      return layers.keySet().iterator().next();
+    }
+    List<String> parts = new ArrayList<>();
+    layers.forEach(
+        (what, which) ->
+            parts.add(
+                "%s (layers %s)"
+                    .formatted(
+                        what, String.join(",", which.stream().map(Object::toString).toList()))));
+    return String.join("; ", parts);
+  }
+
+  private static String attention(LayerSpec spec) {
+    int window = spec.attention().window();
+    return window == AttentionSpec.NO_WINDOW ? "full" : "window " + Units.count(window);
+  }
+
+  private static String norms(LayerSpec spec) {
+    String place = spec.norms() == LayerSpec.NormPlacement.PRE ? "before" : "after";
+    String qk =
+        switch (spec.qkNorm()) {
+          case NONE -> "";
+          case PER_HEAD -> ", q and k normalised per head";
+          case WHOLE -> ", q and k normalised whole";
+        };
+    return place + " each block" + qk;
+  }
+
+  private static String rope(RopeSpec rope) {
+    return "theta %s, %s".formatted(rope.theta(), rope.scaling());
+  }
+
+  private static String unavailable() {
+    List<String> reasons = new ArrayList<>();
+    for (Backend backend : Backends.all()) {
+      String why = backend.whyUnavailable();
+      if (why != null) {
+        reasons.add("; %s: %s".formatted(backend.name(), why));
+      }
+    }
+    return String.join("", reasons);
+  }
+}

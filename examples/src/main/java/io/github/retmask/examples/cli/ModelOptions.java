@@ -1,0 +1,68 @@
+package io.github.retmask.examples.cli;
+
+import io.github.retmask.io.FormatException;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Parameters;
+
+/// The model that a command works on, and what computes.
+final class ModelOptions {
+  /// System property with the folder that holds `models/`; the launcher sets it.
+  static final String HOME_PROPERTY = "retmask.home";
+
+  private static final String BUNDLED = "bundled:";
+
+  @Parameters(
+      index = "0",
+      paramLabel = "MODEL",
+      description = "Folder of a Hugging Face checkpoint, or bundled:tiny.")
+  private String model = "";
+
+  @Mixin private BackendOptions backend = new BackendOptions();
+
+  /// What the model was called.
+  String name() {
+    return model;
+  }
+
+  /// Opens the model.
+  ///
+  /// @throws FormatException when there is none
+  Session open(Console console) throws IOException {
+    Path folder = existingFolder(model);
+    return new Session(folder, backend.open(console));
+  }
+
+  /// The folder of a model.
+  ///
+  /// @throws FormatException when there is none
+  static Path existingFolder(String model) {
+    Path folder = folder(model);
+    if (!Files.isDirectory(folder)) {
+      throw new FormatException(
+          "%s: %s; MODEL is a checkpoint folder or bundled:tiny"
+              .formatted(folder, Files.exists(folder) ? "not a folder" : "no such folder"));
+    }
+    return folder;
+  }
+
+  /// Where a model of this name lies.
+  private static Path folder(String model) {
+    if (!model.startsWith(BUNDLED)) {
+      return Path.of(model);
+    }
+    String home = System.getProperty(HOME_PROPERTY);
+    String name = model.substring(BUNDLED.length());
+    if (!name.matches("[A-Za-z0-9_-]+")) {
+      throw new UsageException("MODEL \"" + model + "\": want bundled:tiny or a folder");
+    }
+    if (home == null) {
+      throw new FormatException(
+          "%s: where the bundled models lie is not known; start with examples/retmask, or set -D%s to the folder that holds models/%s"
+              .formatted(model, HOME_PROPERTY, name));
+    }
+    return Path.of(home, "models", name);
+  }
+}
