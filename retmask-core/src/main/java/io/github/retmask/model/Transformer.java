@@ -95,11 +95,11 @@ public final class Transformer implements AutoCloseable {
     for (DecoderLayer layer : layers) {
       int l = layer.index();
       HeadPlan plan = HeadPlan.of(masks, l, config.headDim(), keepGatedOff);
-      LayerActivations a =
-          keep == Keep.RESULT && l > 0
-              ? kept.getFirst()
-              : LayerActivations.allocate(
-                  config, layer.spec(), n, keep != Keep.RESULT && plan.isGated(), step);
+      LayerActivations a = keep == Keep.RESULT ? shared(kept, layer.spec()) : null;
+      if (a == null) {
+        boolean gated = keep != Keep.RESULT && plan.isGated();
+        a = LayerActivations.allocate(config, layer.spec(), n, gated, step);
+      }
       AttentionReadout readout = null;
       if (readouts.tokens().length > 0) {
         readout = AttentionReadout.of(step, config.heads(), readouts.tokens(), readouts.spans());
@@ -119,6 +119,17 @@ public final class Transformer implements AutoCloseable {
     ops.rmsNorm(hidden, rstd, resid, weights.norm(), config.normEps());
     return new Activations(
         ids, positions, plans, kept, embedded, rstd, hidden, keep, layout, reported);
+  }
+
+  /// The buffers of an earlier layer that needs the same ones, or null.
+  private @Nullable LayerActivations shared(List<LayerActivations> earlier, LayerSpec spec) {
+    for (int l = 0; l < earlier.size(); l++) {
+      LayerSpec other = config.layers().get(l);
+      if (other.norms() == spec.norms() && other.qkNorm() == spec.qkNorm()) {
+        return earlier.get(l);
+      }
+    }
+    return null;
   }
 
   /// Whole sequences, nothing kept, nothing watched.
