@@ -49,8 +49,8 @@ public final class TrainingRecipe {
 
   /// Reads a recipe.
   ///
-  /// @throws io.github.retmask.io.FormatException naming file and key of what is missing, unknown or
-  ///     out of range
+  /// @throws io.github.retmask.io.FormatException naming file and key of what is missing, unknown
+  ///   or out of range
   public static TrainingRecipe read(Path file) throws IOException {
     return new TrainingRecipe(new ConfigReader(JsonFiles.read(file), file.toString()));
   }
@@ -73,8 +73,8 @@ public final class TrainingRecipe {
   }
 
   /// Trains into `out`, which becomes a model folder: config.json, model.safetensors (F32),
-  /// tokenizer files, generation_config.json, [#LANGUAGE_FILE], this recipe and metrics.jsonl. Resumes
-  /// as [Trainer#run] says.
+  /// tokenizer files, generation_config.json, [#LANGUAGE_FILE], this recipe and metrics.jsonl.
+  /// Resumes as [Trainer#run] says.
   public void train(Ops ops, Path out, TrainingStart start, Consumer<Trainer.Progress> progress)
       throws IOException, InterruptedException {
     ConfigReader t = json.object("training");
@@ -138,7 +138,7 @@ public final class TrainingRecipe {
           out,
           start,
           weights -> save(weights, out),
-          progress);
+          progress::accept);
     }
   }
 

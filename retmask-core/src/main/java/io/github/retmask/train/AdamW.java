@@ -89,12 +89,17 @@ public final class AdamW {
     return Math.sqrt(sum);
   }
 
+  /// What all gradients are multiplied by so that their norm stays below the largest allowed one.
+  static double clipFactor(double gradientNorm, double maxGradNorm) {
+    return Math.min(1, maxGradNorm / (gradientNorm + CLIP_EPS));
+  }
+
   /// One update of all parameters; afterwards the gradients are zero.
   ///
   /// @param step number of the update, from 1
   /// @param gradientNorm of the gradients as they are, see [#gradientNorm]
   public void step(long step, double learningRate, double gradientNorm) {
-    double scale = Math.min(1, options.maxGradNorm() / (gradientNorm + CLIP_EPS));
+    double scale = clipFactor(gradientNorm, options.maxGradNorm());
     List<Tensor> ps = parameters.tensors();
     List<Tensor> gs = gradients.tensors();
     List<Tensor> ms = firstMoments.tensors();

@@ -10,7 +10,6 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.function.Consumer;
 
 /// Trains a decoder to predict the next token of endless examples: weighted cross-entropy, step k
 /// over examples `k batchSize` to `(k + 1) batchSize - 1` of the source.
@@ -49,11 +48,11 @@ public final class LanguageModelTrainer {
       Path directory,
       TrainingStart start,
       Trainer.Result result,
-      Consumer<Trainer.Progress> progress)
+      TrainingListener listener)
       throws IOException, InterruptedException {
     Steps steps = new Steps(config, options, source, origin);
     try (Trainer trainer = new Trainer(config, initial, ops, options.training(), steps)) {
-      trainer.run(directory, start, result, progress);
+      trainer.run(directory, start, result, listener);
     }
   }
 

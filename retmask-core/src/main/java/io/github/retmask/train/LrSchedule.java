@@ -9,11 +9,6 @@ public sealed interface LrSchedule {
   /// @param step from 0
   double at(long step);
 
-  /// Steps of a warm-up that is given as a share of the training, rounded up.
-  static long warmupSteps(double ratio, long steps) {
-    return (long) Math.ceil(ratio * steps);
-  }
-
   /// Half a cosine from the peak down to a floor, `cosine_with_min_lr` of Hugging Face
   /// transformers; the schedule of the RetMask recipe.
   ///

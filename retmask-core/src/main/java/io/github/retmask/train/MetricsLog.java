@@ -18,26 +18,38 @@ final class MetricsLog implements AutoCloseable {
   // Not a channel: an interrupt closes those.
   private final RandomAccessFile file;
 
-  /// @param bytes length at the checkpoint that is continued; what was written later is cut off
-  MetricsLog(Path path, long bytes) throws IOException {
+  private final Path path;
+
+  MetricsLog(Path path) throws IOException {
+    this.path = path;
     this.file = new RandomAccessFile(path.toFile(), "rw");
     try {
-      lock(path);
-      if (file.length() < bytes) {
-        throw new IOException(
-            "%s: has %d bytes, but had %d at the checkpoint; begin anew with --restart"
-                .formatted(path, file.length(), bytes));
-      }
-      file.setLength(bytes);
-      file.seek(bytes);
+      lock();
     } catch (Throwable failure) {
       file.close();
       throw failure;
     }
   }
 
+  boolean isEmpty() throws IOException {
+    return file.length() == 0;
+  }
+
+  /// Continues after so many bytes; what was written later is cut off.
+  ///
+  /// @param bytes length at the checkpoint that is continued
+  void cut(long bytes) throws IOException {
+    if (file.length() < bytes) {
+      throw new IOException(
+          "%s: has %d bytes, but had %d at the checkpoint; begin anew with --restart"
+              .formatted(path, file.length(), bytes));
+    }
+    file.setLength(bytes);
+    file.seek(bytes);
+  }
+
   /// Held until the file is closed.
-  private void lock(Path path) throws IOException {
+  private void lock() throws IOException {
     boolean free;
     try {
       free = file.getChannel().tryLock() != null;

@@ -1,5 +1,8 @@
 package io.github.retmask.train;
 
+import io.github.retmask.model.Transformer;
+import java.io.IOException;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 
@@ -22,6 +25,19 @@ public interface StepSource {
   /// Everything that decides what the steps contain, by option name: a training is resumed only
   /// under equal options.
   Map<String, String> options();
+
+  /// Computes what the steps need from the model as it was before training. Called by every run,
+  /// also one that continues.
+  ///
+  /// @param initial the model before its first step
+  /// @param directory folder of the training
+  default void prepare(Transformer initial, Path directory, TrainingListener listener)
+      throws IOException, InterruptedException {}
+
+  /// Names of the files that [#prepare] keeps in the folder while the training is not finished.
+  default List<String> files() {
+    return List.of();
+  }
 
   /// What goes through the model at once.
   ///

@@ -11,7 +11,6 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.function.Consumer;
 
 /// Runs the optimiser steps of a [StepSource] over F32 copies of a model's weights, with a log and
 /// checkpoints in a folder.
@@ -100,21 +99,22 @@ public final class Trainer implements AutoCloseable {
   /// @param directory where log and checkpoints go
   /// @param result takes the weights, F32; called once, again by the next run when this one dies
   ///   before it is marked as finished
-  /// @param progress called after every step, on this thread
+  /// @param listener hears of every step
   /// @throws IllegalArgumentException naming the options that differ from those the folder was
   ///   begun with
   /// @throws ArithmeticException when loss or gradient are not finite; the last checkpoint stays
   /// @throws InterruptedException after a checkpoint, when the thread was interrupted
   /// @throws IOException when log, checkpoint or result cannot be written
-  public void run(Path directory, TrainingStart start, Result result, Consumer<Progress> progress)
+  public void run(Path directory, TrainingStart start, Result result, TrainingListener listener)
       throws IOException, InterruptedException {
-    TrainingDirectory files = TrainingDirectory.open(directory, describe(), start);
-    if (files.isFinished()) {
-      return;
-    }
-    TrainingDirectory.Loaded from = files.load(model.weights(), optimizer, ops);
-    try (MetricsLog log = files.openLog(from)) {
-      runSteps(files, from.state(), log, progress);
+    try (TrainingDirectory files =
+        TrainingDirectory.open(directory, describe(), source.files(), start)) {
+      if (files.isFinished()) {
+        return;
+      }
+      source.prepare(model, directory, listener);
+      TrainingState state = files.load(model.weights(), optimizer, ops);
+      runSteps(files, state, listener);
       result.save(model.weights());
       files.finish();
     }
@@ -129,22 +129,21 @@ public final class Trainer implements AutoCloseable {
     void save(Weights weights) throws IOException;
   }
 
-  private void runSteps(
-      TrainingDirectory files, TrainingState state, MetricsLog log, Consumer<Progress> progress)
+  private void runSteps(TrainingDirectory files, TrainingState state, TrainingListener listener)
       throws IOException, InterruptedException {
     while (state.step() < source.steps()) {
       Progress done = step(state);
       state.add(done);
       boolean last = done.step() == done.steps();
       if (last || done.step() % options.logEvery() == 0) {
-        log.write(done, state.takeMeans());
+        files.log().write(done, state.takeMeans());
       }
       boolean interrupted = Thread.interrupted();
       if (last || interrupted || done.step() % options.checkpointEvery() == 0) {
-        files.save(state, log.bytesOnDisk(), model.weights(), optimizer);
+        files.save(state, model.weights(), optimizer);
         interrupted |= Thread.interrupted();
       }
-      progress.accept(done);
+      listener.step(done);
       if (interrupted) {
         throw new InterruptedException(
             "training interrupted after step %d of %d; the same command continues it"

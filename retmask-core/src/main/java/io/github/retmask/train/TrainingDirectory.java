@@ -27,44 +27,74 @@ import java.util.TreeSet;
 /// The folder of one training: `training.json` (its options, and whether it is finished),
 /// `metrics.jsonl`, and until it is finished `training-state.safetensors`, the newest checkpoint. A
 /// checkpoint replaces the one before in a single move, so a complete one is always there.
-final class TrainingDirectory {
+final class TrainingDirectory implements AutoCloseable {
   private static final JsonMapper JSON = new JsonMapper();
   private static final String FORMAT = "retmask-training-state-1";
 
   private final Path path;
   private final Map<String, String> options;
+  private final List<Path> temporary;
+  private final MetricsLog log;
   private boolean finished;
 
-  private TrainingDirectory(Path path, Map<String, String> options) {
+  private TrainingDirectory(Path path, Map<String, String> options, List<String> more)
+      throws IOException {
     this.path = path;
-    this.options = options;
+    this.options = new LinkedHashMap<>(options);
+    this.temporary = new ArrayList<>(more.stream().map(path::resolve).toList());
+    this.temporary.add(checkpoint());
+    this.log = new MetricsLog(path.resolve("metrics.jsonl"));
   }
 
-  /// Opens a folder for a training with these options, or makes it.
+  /// Opens a folder for a training with these options, or makes it. It is locked until [#close].
   ///
+  /// @param more names of further files that go when the training is finished
   /// @throws IllegalArgumentException naming the options that differ from those it was begun with
-  static TrainingDirectory open(Path path, Map<String, String> options, TrainingStart start)
+  static TrainingDirectory open(
+      Path path, Map<String, String> options, List<String> more, TrainingStart start)
       throws IOException {
     Files.createDirectories(path);
-    TrainingDirectory directory = new TrainingDirectory(path, new LinkedHashMap<>(options));
-    if (start == TrainingStart.RESTART) {
-      directory.clear();
+    TrainingDirectory directory = new TrainingDirectory(path, options, more);
+    try {
+      if (start == TrainingStart.RESTART) {
+        directory.clear();
+      }
+      directory.begin();
+      return directory;
+    } catch (Throwable failure) {
+      directory.close();
+      throw failure;
     }
-    if (Files.exists(directory.about())) {
-      directory.compareOptions();
-    } else {
-      directory.clear();
-      directory.writeAbout();
-    }
-    return directory;
   }
 
-  /// Removes what an earlier training left; the description goes last, so that an interrupted
-  /// removal is seen as what it is.
+  private void begin() throws IOException {
+    if (Files.exists(about())) {
+      compareOptions();
+      if (finished) {
+        deleteTemporary(); // a kill may have come between the mark and this
+      }
+    } else if (log.isEmpty()) {
+      clear();
+      writeAbout();
+    } else {
+      throw new IOException(
+          "%s: holds a metrics.jsonl but no training.json, so it is not from here. Use another folder, or --restart"
+              .formatted(path));
+    }
+  }
+
+  /// Removes what an earlier training left. Its description goes last: until then the folder is
+  /// seen as what it is.
   private void clear() throws IOException {
-    Files.deleteIfExists(checkpoint());
-    Files.deleteIfExists(metrics());
+    log.cut(0);
+    deleteTemporary();
     Files.deleteIfExists(about());
+  }
+
+  private void deleteTemporary() throws IOException {
+    for (Path file : temporary) {
+      Files.deleteIfExists(file);
+    }
   }
 
   private void compareOptions() throws IOException {
@@ -103,32 +133,33 @@ final class TrainingDirectory {
     return finished;
   }
 
-  /// Marks the training as done and drops its checkpoint.
+  /// Marks the training as done and drops what only its continuation needs.
   void finish() throws IOException {
     finished = true;
     writeAbout();
-    Files.deleteIfExists(checkpoint());
+    deleteTemporary();
   }
 
-  /// Reads the checkpoint into `parameters` and the moments of `optimizer`; without one, both stay
-  /// as they are.
-  ///
-  /// @return what to continue from and the length that the log had
-  Loaded load(Weights parameters, AdamW optimizer, Ops ops) throws IOException {
+  MetricsLog log() {
+    return log;
+  }
+
+  /// Reads the checkpoint into `parameters` and the moments of `optimizer`, and cuts the log to
+  /// what it was then. Without a checkpoint the training stands at its beginning.
+  TrainingState load(Weights parameters, AdamW optimizer, Ops ops) throws IOException {
     if (!Files.exists(checkpoint())) {
-      return new Loaded(new TrainingState(0, 0, 0, Map.of()), 0);
+      log.cut(0);
+      return new TrainingState(0, 0, 0, Map.of());
     }
     try (SafeTensors file = SafeTensors.open(checkpoint())) {
       JsonNode about = JSON.readTree(file.metadata().getOrDefault("state", "{}"));
       ConfigReader json = new ConfigReader(about, checkpoint().toString());
-      json.requireText("format", FORMAT, FORMAT);
+      json.requireText("format", FORMAT, "");
       for (Tensor tensor : tensors(parameters, optimizer)) {
         Tensor stored = file.tensor(tensor.name());
         if (stored.dtype() != DType.F32 || !stored.shape().equals(tensor.shape())) {
           throw new FormatException(
-              "%s: tensor %s is %s%s, want F32%s"
-                  .formatted(
-                      checkpoint(), tensor.name(), stored.dtype(), stored.shape(), tensor.shape()));
+              "%s: tensor is %s, want %s".formatted(checkpoint(), stored, tensor));
         }
         ops.cast(tensor, stored);
       }
@@ -136,33 +167,22 @@ final class TrainingDirectory {
       for (Map.Entry<String, JsonNode> sum : json.object("sums").json().properties()) {
         sums.put(sum.getKey(), sum.getValue().doubleValue());
       }
-      TrainingState state =
-          new TrainingState(
-              json.integer("step", 0),
-              about.path("num_tokens").longValue(),
-              json.integer("count", 0),
-              sums);
-      return new Loaded(state, about.path("metrics_bytes").longValue());
+      log.cut(about.path("metrics_bytes").longValue());
+      return new TrainingState(
+          about.path("step").longValue(),
+          about.path("num_tokens").longValue(),
+          about.path("count").longValue(),
+          sums);
     }
   }
 
-  /// @param state to continue from
-  /// @param metricsBytes length of the log at that point
-  record Loaded(TrainingState state, long metricsBytes) {}
-
-  /// Opens the log, cut to the length it had at the checkpoint.
-  MetricsLog openLog(Loaded from) throws IOException {
-    return new MetricsLog(metrics(), from.metricsBytes());
-  }
-
   /// Replaces the checkpoint, also when the thread is interrupted meanwhile.
-  void save(TrainingState state, long metricsBytes, Weights parameters, AdamW optimizer)
-      throws IOException {
+  void save(TrainingState state, Weights parameters, AdamW optimizer) throws IOException {
     ObjectNode json = JSON.createObjectNode();
     json.put("format", FORMAT);
     json.put("step", state.step());
     json.put("num_tokens", state.numTokens());
-    json.put("metrics_bytes", metricsBytes);
+    json.put("metrics_bytes", log.bytesOnDisk());
     json.put("count", state.count());
     ObjectNode sums = json.putObject("sums");
     state.sums().forEach(sums::put);
@@ -195,11 +215,13 @@ final class TrainingDirectory {
     return path.resolve("training.json");
   }
 
-  private Path metrics() {
-    return path.resolve("metrics.jsonl");
-  }
-
   private Path checkpoint() {
     return path.resolve("training-state.safetensors");
+  }
+
+  /// Unlocks the folder.
+  @Override
+  public void close() throws IOException {
+    log.close();
   }
 }

@@ -18,7 +18,6 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -66,7 +65,7 @@ class LanguageModelTrainerTest {
     for (int kill = 1; kill <= STEPS; kill++) {
       Path out = folder.resolve("killed-" + kill);
       long at = kill;
-      Consumer<Trainer.Progress> dieThere =
+      TrainingListener dieThere =
           p -> {
             if (p.step() == at) {
               throw new Killed();
@@ -302,7 +301,7 @@ class LanguageModelTrainerTest {
       LanguageModelTrainer.Options options,
       TrainingStart start,
       ExampleSource source,
-      Consumer<Trainer.Progress> progress)
+      TrainingListener progress)
       throws IOException, InterruptedException {
     try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
       LanguageModelTrainer.train(

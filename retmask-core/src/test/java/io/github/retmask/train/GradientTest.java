@@ -1,0 +1,232 @@
+package io.github.retmask.train;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.github.retmask.backend.Ops;
+import io.github.retmask.backend.ReferenceBackend;
+import io.github.retmask.heads.HeadId;
+import io.github.retmask.heads.HeadKind;
+import io.github.retmask.heads.HeadMask;
+import io.github.retmask.model.Transformer;
+import io.github.retmask.model.Weights;
+import io.github.retmask.random.SplitMix64;
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.DoubleUnaryOperator;
+import org.assertj.core.api.SoftAssertions;
+import org.junit.jupiter.api.Test;
+
+/// Gradients of a whole model against differences of its loss, under soft gates and every kind of
+/// head, for every sort of weight and for the gates themselves.
+class GradientTest {
+  /// Step of the differences.
+  private static final double H = 0x1p-8;
+
+  /// The loss is a mean over a dozen log-probabilities of size 3, each right to a few units in the
+  /// last place of F32 (2.4e-7 there); the differences divide that by h.
+  private static final double NOISE = 4 * 2.4e-7 / H;
+
+  private final Ops ops = new Ops(new ReferenceBackend().open(1));
+
+  private static final List<Example> ROWS =
+      List.of(
+          new Example(new int[] {3, 1, 4, 1, 5, 9, 2}, new float[] {0, 1, 0, 0.3f, 1, 0.5f, 1}),
+          new Example(new int[] {10, 7, 0, 7, 6}, new float[] {9, 0, 0, 1, 1}),
+          Example.of(2, 7, 1, 8, 2, 8));
+
+  /// Gates 0, 0.3, 1 and -0.5 on ordinary, uniform, local and constant heads.
+  private static List<HeadMask> masks() {
+    HeadMask none = HeadMask.none(3, 6);
+    HeadMask soft =
+        none.withGate(heads("0-0", "1-3", "2-5"), 0.3f)
+            .withGate(heads("0-1", "1-4", "2-0"), 0f)
+            .withGate(heads("1-5"), -0.5f);
+    HeadMask kinds =
+        none.withKind(heads("0-2", "1-0", "2-1"), HeadKind.UNIFORM)
+            .withKind(heads("0-3", "1-1", "2-2"), new HeadKind.Local(1, 2))
+            .withKind(heads("0-4", "1-2"), new HeadKind.Mean(new float[] {1, -2, 0.5f, 3}))
+            .withGate(heads("0-2", "0-3", "0-4"), 0.3f)
+            .withGate(heads("1-0", "1-1", "1-2"), 0f);
+    return List.of(soft, kinds, none);
+  }
+
+  @Test
+  void gradientsOfAllWeightsMatchDifferencesOfTheLoss() {
+    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
+      Weights weights = MixedModel.weights(11, arena);
+      Weights grads = zeros(weights, arena);
+      LabelledBatch batch = new LabelledBatch(ROWS, masks());
+      gradients(grads, null, weights, batch);
+      SplitMix64 random = new SplitMix64(12);
+      SoftAssertions softly = new SoftAssertions();
+      for (int t = 0; t < weights.tensors().size(); t++) {
+        Tensor tensor = weights.tensors().get(t);
+        float[] grad = grads.tensors().get(t).toFloats();
+        List<double[]> directions = directions(grad, random);
+        softly
+            .assertThat(along(directions.getFirst(), grad))
+            .as("gradient of %s, which must stand out from the noise to be compared", tensor)
+            .isGreaterThan(10 * NOISE);
+        for (double[] direction : directions) {
+          Derivative wanted = Derivative.of(h -> lossAlong(weights, tensor, direction, h, batch));
+          double got = along(direction, grad);
+          softly
+              .assertThat(wanted.matches(got))
+              .as("%s: along a direction %s, want %s", tensor, got, wanted)
+              .isTrue();
+        }
+      }
+      softly.assertAll();
+    }
+  }
+
+  @Test
+  void gradientsOfAllGatesMatchDifferencesOfTheLoss() {
+    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
+      Weights weights = MixedModel.weights(11, arena);
+      List<Tensor> dGates = new ArrayList<>();
+      for (int l = 0; l < 3; l++) {
+        dGates.add(arena.floats("d_gates", ROWS.size(), 6));
+      }
+      List<HeadMask> masks = masks();
+      gradients(zeros(weights, arena), dGates, weights, new LabelledBatch(ROWS, masks));
+      SoftAssertions softly = new SoftAssertions();
+      for (int r = 0; r < ROWS.size(); r++) {
+        for (int l = 0; l < 3; l++) {
+          for (int h = 0; h < 6; h++) {
+            HeadMask mask = masks.get(r);
+            List<HeadId> head = List.of(new HeadId(l, h));
+            float gate = mask.gate(l, h);
+            int row = r;
+            Derivative wanted =
+                Derivative.of(
+                    x -> {
+                      List<HeadMask> moved = new ArrayList<>(masks);
+                      moved.set(row, mask.withGate(head, (float) (gate + x)));
+                      return loss(weights, new LabelledBatch(ROWS, moved));
+                    });
+            double got = dGates.get(l).get((long) r * 6 + h);
+            softly
+                .assertThat(wanted.matches(got))
+                .as("gate %d-%d of row %d: %s, want %s", l, h, r, got, wanted)
+                .isTrue();
+          }
+        }
+      }
+      softly.assertAll();
+    }
+  }
+
+  @Test
+  void gradientsAreTheSameWithAndWithoutGateGradients() {
+    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
+      Weights weights = MixedModel.weights(11, arena);
+      Weights plain = zeros(weights, arena);
+      Weights beside = zeros(weights, arena);
+      List<Tensor> dGates = new ArrayList<>();
+      for (int l = 0; l < 3; l++) {
+        dGates.add(arena.floats("d_gates", ROWS.size(), 6));
+      }
+      LabelledBatch batch = new LabelledBatch(ROWS, masks());
+      gradients(plain, null, weights, batch);
+      gradients(beside, dGates, weights, batch);
+      for (int t = 0; t < plain.tensors().size(); t++) {
+        assertThat(beside.tensors().get(t).toFloats())
+            .as(plain.tensors().get(t).name())
+            .isEqualTo(plain.tensors().get(t).toFloats());
+      }
+    }
+  }
+
+  private static double along(double[] direction, float[] grad) {
+    double sum = 0;
+    for (int i = 0; i < grad.length; i++) {
+      sum += direction[i] * grad[i];
+    }
+    return sum;
+  }
+
+  /// Along the gradient, where a wrong length shows, and along random signs, where a wrong
+  /// direction does; of length 1 and at most 1.
+  private static List<double[]> directions(float[] grad, SplitMix64 random) {
+    double norm = 0;
+    for (float g : grad) {
+      norm += (double) g * g;
+    }
+    List<double[]> all = new ArrayList<>();
+    double[] along = new double[grad.length];
+    for (int i = 0; i < grad.length; i++) {
+      along[i] = grad[i] / Math.sqrt(norm);
+    }
+    all.add(along);
+    for (int n = 0; n < 3; n++) {
+      double[] signs = new double[grad.length];
+      for (int i = 0; i < grad.length; i++) {
+        signs[i] = (random.next() < 0 ? -1 : 1) / Math.sqrt(grad.length);
+      }
+      all.add(signs);
+    }
+    return all;
+  }
+
+  /// A first derivative at 0.
+  ///
+  /// @param error of its formula, from what a doubled step gives; of order h^4
+  private record Derivative(double value, double error) {
+    static Derivative of(DoubleUnaryOperator f) {
+      double value = difference(f, H);
+      return new Derivative(value, Math.abs(value - difference(f, 2 * H)));
+    }
+
+    private static double difference(DoubleUnaryOperator f, double h) {
+      double inner = f.applyAsDouble(h) - f.applyAsDouble(-h);
+      double outer = f.applyAsDouble(2 * h) - f.applyAsDouble(-2 * h);
+      return (8 * inner - outer) / (12 * h);
+    }
+
+    boolean matches(double gradient) {
+      return Math.abs(gradient - value) <= NOISE + error;
+    }
+  }
+
+  private double lossAlong(
+      Weights weights, Tensor tensor, double[] direction, double h, LabelledBatch batch) {
+    float[] kept = tensor.toFloats();
+    float[] moved = kept.clone();
+    for (int i = 0; i < moved.length; i++) {
+      moved[i] += (float) (h * direction[i]);
+    }
+    tensor.copyFrom(moved);
+    try {
+      return loss(weights, batch);
+    } finally {
+      tensor.copyFrom(kept);
+    }
+  }
+
+  private double loss(Weights weights, LabelledBatch batch) {
+    try (TensorArena step = ops.arena(TensorArena.Lifetime.STEP);
+        Transformer model = new Transformer(MixedModel.config(), weights, ops)) {
+      Loss loss = CrossEntropyLoss.over(batch);
+      return loss.part(LogProbs.of(model, batch, step), loss.units()).loss();
+    }
+  }
+
+  private void gradients(Weights grads, List<Tensor> dGates, Weights weights, LabelledBatch batch) {
+    try (TensorArena step = ops.arena(TensorArena.Lifetime.STEP);
+        Transformer model = new Transformer(MixedModel.config(), weights, ops)) {
+      Loss loss = CrossEntropyLoss.over(batch);
+      LogProbs.gradients(grads, dGates, model, batch, loss, loss.units(), step);
+    }
+  }
+
+  private static Weights zeros(Weights like, TensorArena arena) {
+    return like.map(t -> arena.floats(t.name(), t.shape().dims()));
+  }
+
+  private static List<HeadId> heads(String... ids) {
+    return java.util.Arrays.stream(ids).map(HeadId::parse).toList();
+  }
+}
