@@ -3,6 +3,7 @@ package io.github.retmask.tokenizer;
 import io.github.retmask.tokenizer.Value.None;
 import java.util.List;
 import java.util.Map;
+import java.util.function.IntPredicate;
 import org.jspecify.annotations.Nullable;
 
 /// The arguments of one call inside a template.
@@ -73,6 +74,15 @@ record Arguments(List<Object> positional, Map<String, Object> named) {
 
     String string(int i, String fallback) {
       return has(i) ? string(i) : fallback;
+    }
+
+    /// The characters that stripping drops: those of a string, or whitespace if none is given.
+    IntPredicate characters(int i) {
+      if (isNone(i)) {
+        return PyString::isSpace;
+      }
+      String characters = string(i);
+      return c -> characters.indexOf(c) >= 0;
     }
 
     long integer(int i) {

@@ -64,7 +64,8 @@ final class PyFormat {
     if (next == 0
         && !(values instanceof Tuple)
         && !(values instanceof Map)
-        && !(values instanceof List)) {
+        && !(values instanceof List)
+        && !(values instanceof Undefined)) {
       throw new EvalError("not all arguments converted during string formatting");
     }
     return out.append(format, from, format.length()).toString();

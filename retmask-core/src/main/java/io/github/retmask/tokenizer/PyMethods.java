@@ -18,7 +18,6 @@ final class PyMethods {
   private static final Set<String> STRING =
       Set.of(
           "capitalize",
-          "casefold",
           "center",
           "count",
           "endswith",
@@ -154,8 +153,7 @@ final class PyMethods {
     return switch (name) {
       case "strip", "lstrip", "rstrip" -> {
         Bound b = arguments.bind(name, 0, "chars");
-        IntPredicate drop = b.isNone(0) ? PyString::isSpace : c -> b.string(0).indexOf(c) >= 0;
-        yield PyString.strip(s, drop, !name.equals("rstrip"), !name.equals("lstrip"));
+        yield PyString.strip(s, b.characters(0), !name.equals("rstrip"), !name.equals("lstrip"));
       }
       case "startswith", "endswith" -> {
         Bound b = arguments.bind(name, 1, "prefix", "start", "end");
@@ -241,7 +239,7 @@ final class PyMethods {
   /// The methods without arguments.
   private static Object plain(String s, String name) {
     return switch (name) {
-      case "lower", "casefold" -> PyString.lower(s);
+      case "lower" -> PyString.lower(s);
       case "upper" -> PyString.upper(s);
       case "title" -> PyString.title(s);
       case "capitalize" -> PyString.capitalize(s);

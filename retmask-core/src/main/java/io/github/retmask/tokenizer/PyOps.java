@@ -151,7 +151,7 @@ final class PyOps {
     if (isNumber(a) && isNumber(b)) {
       result = compareNumbers(a, b) == 0;
     } else if (a instanceof List<?> x && b instanceof List<?> y) {
-      result = equalItems(x, y);
+      result = isRange(a) == isRange(b) && equalItems(x, y);
     } else if (a instanceof Tuple x && b instanceof Tuple y) {
       result = equalItems(x.items(), y.items());
     } else if (a instanceof Map<?, ?> x && b instanceof Map<?, ?> y) {
@@ -241,7 +241,7 @@ final class PyOps {
       result = compareNumbers(a, b);
     } else if (a instanceof String x && b instanceof String y) {
       result = Integer.signum(PyString.compare(x, y));
-    } else if (a instanceof List<?> x && b instanceof List<?> y) {
+    } else if (a instanceof List<?> x && b instanceof List<?> y && !isRange(a) && !isRange(b)) {
       result = orderItems(operator, x, y);
     } else if (a instanceof Tuple x && b instanceof Tuple y) {
       result = orderItems(operator, x.items(), y.items());
@@ -306,7 +306,6 @@ final class PyOps {
           }
           case List<?> list when !(list instanceof Range) -> throw unhashable(value);
           case Map<?, ?> _ -> throw unhashable(value);
-          case Undefined u -> throw undefined(u);
           default -> value;
         };
     budget.leave();
@@ -616,9 +615,14 @@ final class PyOps {
       case "-" -> x - y;
       case "*" -> x * y;
       case "/" -> x / y;
-      case "//" -> Math.floor((x - floorMod(x, y)) / y + 0.5);
+      case "//" -> floorDiv(x, y);
       default -> floorMod(x, y);
     };
+  }
+
+  private static double floorDiv(double x, double y) {
+    double quotient = (x - floorMod(x, y)) / y; // a whole number but for rounding
+    return quotient == 0 ? Math.copySign(0, x / y) : Math.floor(quotient + 0.5);
   }
 
   /// The remainder with the sign of the divisor.

@@ -1,6 +1,7 @@
 package io.github.retmask.tokenizer;
 
 import java.math.BigDecimal;
+import java.math.MathContext;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
@@ -218,7 +219,7 @@ final class PyString {
         return out;
       }
       if (max >= 0 && out.size() == max) {
-        out.add(strip(s.substring(i), PyString::isSpace, false, true));
+        out.add(s.substring(i));
         return out;
       }
       int from = i;
@@ -240,7 +241,7 @@ final class PyString {
         return out;
       }
       if (max >= 0 && out.size() == max) {
-        out.addFirst(strip(s.substring(0, i), PyString::isSpace, true, false));
+        out.addFirst(s.substring(0, i));
         return out;
       }
       int to = i;
@@ -309,6 +310,10 @@ final class PyString {
       return Double.toString(d);
     }
     BigDecimal shortest = new BigDecimal(Double.toString(d)).stripTrailingZeros();
+    BigDecimal oneDigit = shortest.round(new MathContext(1));
+    if (oneDigit.doubleValue() == d) {
+      shortest = oneDigit.stripTrailingZeros(); // Double.toString never goes below two digits
+    }
     int exponent = shortest.precision() - shortest.scale() - 1;
     if (exponent >= -4 && exponent < 16) {
       String plain = shortest.toPlainString();

@@ -7,7 +7,7 @@ public final class TemplateException extends RuntimeException {
   private final int line;
 
   TemplateException(String template, int line, String problem) {
-    super(template + ":" + line + ": " + problem);
+    super((template + ":" + line + ": " + problem).replaceAll("\\R", " "));
     this.line = line;
   }
 

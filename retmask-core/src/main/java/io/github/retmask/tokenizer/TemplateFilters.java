@@ -131,7 +131,15 @@ final class TemplateFilters {
               arguments.named().isEmpty()
                   ? new Tuple(arguments.positional())
                   : new LinkedHashMap<Object, Object>(arguments.named()));
-      case "indent" -> indent(ops.text(value), arguments.bind(name, 0, "width", "first", "blank"));
+      case "indent" -> {
+        Bound b = arguments.bind(name, 0, "width", "first", "blank");
+        if (!(value instanceof String s)) {
+          throw value instanceof Undefined u
+              ? PyOps.undefined(u)
+              : new EvalError("indent: want a string, got " + PyOps.typeName(value));
+        }
+        yield indent(s, b);
+      }
       case "items" -> {
         arguments.bind(name, 0);
         yield switch (value) {
@@ -170,10 +178,7 @@ final class TemplateFilters {
       case "tojson" -> PyJson.dumps(ops, value, arguments);
       case "trim" -> {
         Bound b = arguments.bind(name, 0, "chars");
-        String s = ops.text(value);
-        yield b.isNone(0)
-            ? PyString.strip(s, PyString::isSpace, true, true)
-            : PyString.strip(s, c -> b.string(0).indexOf(c) >= 0, true, true);
+        yield PyString.strip(ops.text(value), b.characters(0), true, true);
       }
       case "truncate" ->
           truncate(
@@ -196,8 +201,10 @@ final class TemplateFilters {
     arguments.bind("abs", 0);
     return switch (value) {
       case Double d -> Math.abs(d);
-      case Long n when n < 0 -> ops.negate(n);
-      default -> ops.plus(value);
+      case Long n -> n < 0 ? ops.negate(n) : n;
+      case Boolean b -> b ? 1L : 0L;
+      case Undefined u -> throw PyOps.undefined(u);
+      default -> throw new EvalError("abs: want a number, got " + PyOps.typeName(value));
     };
   }
 
@@ -436,6 +443,9 @@ final class TemplateFilters {
   }
 
   private Object map(Object value, Arguments arguments) {
+    if (!PyOps.truthy(value)) {
+      return new Generator(Collections.emptyIterator()); // also of what cannot be iterated
+    }
     UnaryOperator<Object> function;
     if (arguments.positional().isEmpty() && arguments.named().containsKey("attribute")) {
       Bound b = arguments.bind("map", 0, "attribute", "default");
@@ -494,7 +504,8 @@ final class TemplateFilters {
   }
 
   private Generator filtered(Object value, Predicate<Object> keep) {
-    Iterator<Object> source = ops.iterate(value);
+    Iterator<Object> source =
+        PyOps.truthy(value) ? ops.iterate(value) : Collections.emptyIterator();
     return new Generator(
         new Iterator<>() {
           private Object next = None.NONE;

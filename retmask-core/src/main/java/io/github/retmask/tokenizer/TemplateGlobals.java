@@ -59,7 +59,7 @@ final class TemplateGlobals {
     if (size > MAX_RANGE) {
       throw new EvalError("range: more than " + MAX_RANGE + " numbers");
     }
-    return new Range(start, step, (int) size);
+    return new Range(start, stop, step, (int) size);
   }
 
   private Object namespace(Arguments arguments) {

@@ -10,6 +10,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Objects;
 import java.util.Set;
+import java.util.TreeSet;
 import org.jspecify.annotations.Nullable;
 
 /// Builds the statements of a template by recursive descent, one method per level of precedence, in
@@ -128,7 +129,7 @@ final class TemplateParser {
             nesting--;
             return statements;
           }
-          throw unexpected("'{% " + ends.stream().sorted().toList().getFirst() + " %}'");
+          throw unexpected("'{% " + String.join(" %}' or '{% ", new TreeSet<>(ends)) + " %}'");
         }
       }
     }

@@ -27,11 +27,13 @@ final class Value {
   /// `range(start, stop, step)`, not spelled out in memory.
   static final class Range extends AbstractList<Object> {
     private final long start;
+    private final long stop;
     private final long step;
     private final int size;
 
-    Range(long start, long step, int size) {
+    Range(long start, long stop, long step, int size) {
       this.start = start;
+      this.stop = stop;
       this.step = step;
       this.size = size;
     }
@@ -50,7 +52,6 @@ final class Value {
     }
 
     String repr() {
-      long stop = start + size * step;
       return "range(" + start + ", " + stop + (step == 1 ? "" : ", " + step) + ")";
     }
   }
