@@ -20,13 +20,19 @@ final class Budget {
     spend(1);
   }
 
-  /// Pays for building a value of the given length, and refuses one that is too long. To be called before memory is taken.
+  /// Pays for building a value of the given length, and refuses one that is too long. To be called
+  /// before memory is taken.
   void build(long length) {
-    if (length > MAX_LENGTH) {
+    grow(0, length);
+  }
+
+  /// Pays for adding to a value that is being built.
+  void grow(long length, long added) {
+    if (length + added > MAX_LENGTH) {
       throw new EvalError(
-          "a value of length " + length + " is too long, the limit is " + MAX_LENGTH);
+          "a value of length " + (length + added) + " is too long, the limit is " + MAX_LENGTH);
     }
-    spend(length / CHARACTERS_PER_STEP);
+    spend(added / CHARACTERS_PER_STEP);
   }
 
   void enter() {

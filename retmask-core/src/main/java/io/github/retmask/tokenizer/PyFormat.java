@@ -130,8 +130,9 @@ final class PyFormat {
           "r".equals(m.group("conversion"))
               ? ops.repr(value)
               : m.group("conversion") == null ? value : ops.text(value);
-      out.append(spec(m.group("spec"), converted));
-      ops.budget().build(out.length());
+      String text = spec(m.group("spec"), converted);
+      ops.budget().grow(out.length(), text.length());
+      out.append(text);
     }
     return out.append(format, from, format.length()).toString();
   }

@@ -77,7 +77,6 @@ final class PyJson {
                 "tojson: a value of type " + PyOps.typeName(value) + " has no JSON form");
       }
     }
-    ops.budget().build(out.length());
     ops.budget().leave();
   }
 
@@ -121,6 +120,7 @@ final class PyJson {
   }
 
   private void newItem(boolean first, int level) {
+    ops.budget().grow(out.length(), itemSeparator.length());
     out.append(first ? "" : itemSeparator);
     newline(level);
   }
@@ -134,7 +134,7 @@ final class PyJson {
 
   private void newline(int level) {
     if (indent != null) {
-      ops.budget().build(out.length() + (long) level * indent.length());
+      ops.budget().grow(out.length(), (long) level * indent.length());
       out.append('\n').repeat(indent, level);
     }
   }
@@ -146,6 +146,7 @@ final class PyJson {
   }
 
   private void string(String s) {
+    ops.budget().grow(out.length(), s.length());
     out.append('"');
     for (int i = 0; i < s.length(); i++) {
       char c = s.charAt(i);

@@ -347,8 +347,9 @@ final class PyMethods {
       if (!(item instanceof String part)) {
         throw new EvalError("join: found " + PyOps.typeName(item) + ", want only strings");
       }
+      ops.budget().step();
+      ops.budget().grow(out.length(), (long) separator.length() + part.length());
       out.append(first ? "" : separator).append(part);
-      ops.budget().build(out.length());
     }
     return out.toString();
   }
@@ -378,7 +379,7 @@ final class PyMethods {
       char c = s.charAt(i);
       if (c == '\t') {
         int fill = size > 0 ? (int) (size - column % size) : 0;
-        ops.budget().build(out.length() + (long) fill);
+        ops.budget().grow(out.length(), fill);
         out.append(" ".repeat(fill));
         column += fill;
       } else {

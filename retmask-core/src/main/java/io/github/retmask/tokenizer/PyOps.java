@@ -95,6 +95,7 @@ final class PyOps {
 
   private void repr(Object value, StringBuilder out) {
     budget.enter();
+    budget.grow(out.length(), value instanceof String s ? s.length() : 1);
     switch (value) {
       case None _ -> out.append("None");
       case Boolean b -> out.append(b ? "True" : "False");
@@ -115,7 +116,6 @@ final class PyOps {
       case Undefined _ -> out.append("Undefined");
       default -> out.append('<').append(typeName(value)).append('>');
     }
-    budget.build(out.length());
     budget.leave();
   }
 
@@ -339,8 +339,8 @@ final class PyOps {
     var out = new ArrayList<Object>();
     for (Iterator<Object> all = iterate(value); all.hasNext(); ) {
       budget.step();
+      budget.grow(out.size(), 1);
       out.add(all.next());
-      budget.build(out.size());
     }
     return out;
   }

@@ -20,7 +20,6 @@ import java.util.Set;
 import java.util.function.Predicate;
 import java.util.function.UnaryOperator;
 import java.util.regex.Pattern;
-import org.jspecify.annotations.Nullable;
 
 /// Jinja's filters, with `tojson` as transformers defines it.
 final class TemplateFilters {
@@ -73,10 +72,6 @@ final class TemplateFilters {
   private static final Pattern WORD = Pattern.compile("\\w+", Pattern.UNICODE_CHARACTER_CLASS);
   private static final Pattern TITLE_WORD =
       Pattern.compile("(?<=[-\\s({\\[<])(?![-\\s({\\[<])", Pattern.UNICODE_CHARACTER_CLASS);
-  private static final Pattern INTEGER = Pattern.compile("[+-]?\\d+(_\\d+)*");
-  private static final Pattern FLOAT =
-      Pattern.compile(
-          "[+-]?(\\d+(_\\d+)*\\.?(\\d+(_\\d+)*)?|\\.\\d+(_\\d+)*)([eE][+-]?\\d+(_\\d+)*)?");
 
   private final PyOps ops;
   private final PyMethods methods;
@@ -223,8 +218,7 @@ final class TemplateFilters {
       }
       case String s -> {
         String digits = PyString.strip(s, PyString::isSpace, true, true);
-        int radix = (int) b.integer(1, 10);
-        Object whole = radix == 10 ? wholeNumber(digits) : wholeNumber(digits, radix);
+        Long whole = PyNumber.parseInt(digits, Math.clamp(b.integer(1, 10), 0, 99));
         if (whole != null) {
           return whole;
         }
@@ -236,34 +230,15 @@ final class TemplateFilters {
     }
   }
 
-  private static @Nullable Object wholeNumber(String digits) {
-    return INTEGER.matcher(digits).matches()
-        ? fitting(new BigInteger(digits.replace("_", "").replace("+", "")))
-        : null;
-  }
-
-  private static @Nullable Object wholeNumber(String digits, int radix) {
-    String prefix = radix == 16 ? "0x" : radix == 8 ? "0o" : radix == 2 ? "0b" : "";
-    String bare =
-        !prefix.isEmpty() && PyString.lower(digits).startsWith(prefix)
-            ? digits.substring(2)
-            : digits;
-    try {
-      return fitting(new BigInteger(bare, radix));
-    } catch (NumberFormatException e) {
-      return null;
-    }
-  }
-
   private static Object fitting(BigInteger n) {
     if (n.bitLength() > 63) {
-      throw new EvalError("int: " + n + " does not fit into 64 bits");
+      throw new EvalError("round: " + n + " does not fit into 64 bits");
     }
     return n.longValue();
   }
 
   private static Object truncated(double d, Object fallback) {
-    if (Double.isNaN(d)) {
+    if (!Double.isFinite(d)) {
       return fallback;
     }
     if (Math.abs(d) >= 0x1p63) {
@@ -280,8 +255,9 @@ final class TemplateFilters {
       case Boolean b -> b ? 1.0 : 0.0;
       case String s -> {
         String text = PyString.strip(PyString.lower(s), PyString::isSpace, true, true);
-        if (FLOAT.matcher(text).matches()) {
-          yield Double.valueOf(text.replace("_", ""));
+        Double number = PyNumber.parseFloat(text);
+        if (number != null) {
+          yield number;
         }
         yield switch (text) {
           case "inf", "+inf", "infinity", "+infinity" -> Double.POSITIVE_INFINITY;
@@ -435,9 +411,10 @@ final class TemplateFilters {
     var out = new StringBuilder();
     boolean first = true;
     for (Iterator<Object> all = ops.iterate(value); all.hasNext(); first = false) {
-      out.append(first ? "" : separator).append(ops.text(attribute.apply(all.next())));
+      String part = ops.text(attribute.apply(all.next()));
       ops.budget().step();
-      ops.budget().build(out.length());
+      ops.budget().grow(out.length(), (long) separator.length() + part.length());
+      out.append(first ? "" : separator).append(part);
     }
     return out.toString();
   }

@@ -143,7 +143,7 @@ final class TemplateInterpreter {
   }
 
   private void print(String text) {
-    budget.build((long) out.length() + text.length());
+    budget.grow(out.length(), text.length());
     out.append(text);
   }
 

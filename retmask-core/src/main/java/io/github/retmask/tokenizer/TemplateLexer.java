@@ -1,10 +1,10 @@
 package io.github.retmask.tokenizer;
 
-import java.math.BigInteger;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Deque;
 import java.util.List;
+import java.util.Objects;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
@@ -54,11 +54,6 @@ final class TemplateLexer {
     }
   }
 
-  private static final Pattern FLOAT =
-      Pattern.compile("(\\d+_)*\\d+((\\.(\\d+_)*\\d+)?[eE][+-]?(\\d+_)*\\d+|\\.(\\d+_)*\\d+)");
-  private static final Pattern INTEGER =
-      Pattern.compile(
-          "0[bB](_?[01])+|0[oO](_?[0-7])+|0[xX](_?[0-9a-fA-F])+|[1-9](_?[0-9])*|0(_?0)*");
   private static final Pattern NAME =
       Pattern.compile("[\\p{L}\\p{Nl}_][\\p{L}\\p{Nl}\\p{Mn}\\p{Mc}\\p{Nd}\\p{Pc}]*");
   private static final Pattern OPERATOR =
@@ -228,12 +223,9 @@ final class TemplateLexer {
       string(c);
       return;
     }
-    boolean afterDot = at > 0 && source.charAt(at - 1) == '.';
     String word;
-    if (!afterDot && (word = match(FLOAT)) != null) {
-      add(Type.FLOAT, word, Double.valueOf(word.replace("_", "")));
-    } else if ((word = match(INTEGER)) != null) {
-      add(Type.INTEGER, word, integer(word));
+    if (c >= '0' && c <= '9') {
+      word = number();
     } else if ((word = match(NAME)) != null) {
       add(Type.NAME, word);
     } else if ((word = match(OPERATOR)) != null) {
@@ -268,20 +260,59 @@ final class TemplateLexer {
     return m.lookingAt() ? m.group() : null;
   }
 
-  private Object integer(String word) {
-    String digits = word.replace("_", "");
+  private String number() {
+    int whole = PyNumber.digitsEnd(source, at);
+    if (source.charAt(at - 1) != '.') { // what follows a dot is an index, as in items.0.1
+      int fraction = whole;
+      if (source.startsWith(".", whole)) {
+        int end = PyNumber.digitsEnd(source, whole + 1);
+        fraction = end > whole + 1 ? end : whole;
+      }
+      int end = PyNumber.exponentEnd(source, fraction);
+      if (end > whole) {
+        String word = source.substring(at, end);
+        add(Type.FLOAT, word, Double.valueOf(word.replace("_", "")));
+        return word;
+      }
+    }
+    int radix = 10;
+    int end = whole;
+    if (source.charAt(at) == '0') {
+      radix = prefixRadix();
+      end = radix == 10 ? run(at + 1, 1) : run(at + 2, radix); // 0 is all that may follow a 0
+    }
+    String word = source.substring(at, end);
+    try {
+      add(Type.INTEGER, word, Objects.requireNonNull(PyNumber.parseInt(word, radix)));
+    } catch (EvalError e) {
+      throw problem(e.getMessage());
+    }
+    return word;
+  }
+
+  /// The base that `0x`, `0o` or `0b` announces, if a digit of it follows; else 10.
+  private int prefixRadix() {
     int radix =
-        switch (digits.length() > 1 ? Character.toLowerCase(digits.charAt(1)) : '0') {
+        switch (at + 1 < source.length() ? source.charAt(at + 1) | 0x20 : ' ') {
           case 'x' -> 16;
           case 'o' -> 8;
           case 'b' -> 2;
           default -> 10;
         };
-    var value = new BigInteger(radix == 10 ? digits : digits.substring(2), radix);
-    if (value.bitLength() > 63) {
-      throw problem("integer " + word + " does not fit into 64 bits");
+    return run(at + 2, radix) > at + 2 ? radix : 10;
+  }
+
+  /// The end of the digits below `limit` that begin at `from`, each with an underscore before it
+  /// or not.
+  private int run(int from, int limit) {
+    for (int end = from; ; ) {
+      int digit = source.startsWith("_", end) ? end + 1 : end;
+      char c = digit < source.length() ? source.charAt(digit) : ' ';
+      if (c >= 128 || Character.digit(c, 16) < 0 || Character.digit(c, 16) >= limit) {
+        return end;
+      }
+      end = digit + 1;
     }
-    return value.longValue();
   }
 
   private void string(char quote) {

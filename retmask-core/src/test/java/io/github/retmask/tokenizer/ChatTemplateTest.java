@@ -74,25 +74,33 @@ class ChatTemplateTest {
   @Test
   void anErrorNamesTemplateLineAndProblem() {
     assertProblem("a\n{{ nope.x }}", "t.jinja:2: 'nope' is undefined");
-    assertProblem("{% if true %}\n\n{{ 1 + 'a' }}\n{% endif %}", //
+    assertProblem(
+        "{% if true %}\n\n{{ 1 + 'a' }}\n{% endif %}", //
         "t.jinja:3: unsupported operand types for +: 'int' and 'str'");
     assertProblem("{{\n 'a' ~\n nope.x }}", "t.jinja:3: 'nope' is undefined");
     assertProblem("{{ 1 }}\n{% foo %}", "t.jinja:2: unknown or misplaced tag 'foo'");
-    assertProblem("{% if true %}\nx", //
+    assertProblem(
+        "{% if true %}\nx", //
         "t.jinja:2: expected '{% elif %}' or '{% else %}' or '{% endif %}',"
             + " found the end of the template");
-    assertProblem("{% for m in messages recursive %}{% endfor %}", //
+    assertProblem(
+        "{% for m in messages recursive %}{% endfor %}", //
         "t.jinja:1: recursive loops are not supported");
-    assertProblem("{% call f() %}{% endcall %}", //
+    assertProblem(
+        "{% call f() %}{% endcall %}", //
         "t.jinja:1: the tag 'call' is not supported in chat templates");
     assertProblem("{{ 'a' | xmlattr }}", "t.jinja:1: no filter named 'xmlattr'");
-    assertProblem("{{ 'a'.strip(5) }}", //
+    assertProblem(
+        "{{ 'a'.strip(5) }}", //
         "t.jinja:1: strip: argument 'chars' is int, want a string");
-    assertProblem("{{ [1].append(2) }}", //
+    assertProblem(
+        "{{ [1].append(2) }}", //
         "t.jinja:1: a template may not change values: 'append' of a list");
-    assertProblem("{% macro f() %}\n{{ x.y }}\n{% endmacro %}\n{{ f() }}", //
+    assertProblem(
+        "{% macro f() %}\n{{ x.y }}\n{% endmacro %}\n{{ f() }}", //
         "t.jinja:2: 'x' is undefined");
-    assertProblem("{{ 9223372036854775807 + 1 }}", //
+    assertProblem(
+        "{{ 9223372036854775807 + 1 }}", //
         "t.jinja:1: the result does not fit into a 64-bit integer");
   }
 
@@ -176,14 +184,23 @@ class ChatTemplateTest {
   }
 
   @Test
-  void deepNestingOfTheSourceEndsInAnError() throws InterruptedException {
-    for (String unit : List.of("(", "[", "{1:", "not ", "- ", "a[", "f(", "a if ", "1 if 1 else ")) {
+  void deepNestingAndLongNumbersOfTheSourceEndInAnError() throws InterruptedException {
+    for (String unit : List.of("(", "[", "{1:", "not ", "- ", "a[", "f(", "1 if 1 else ")) {
       assertEndsInAnError("{{ " + unit.repeat(50_000));
       assertEndsInAnError("{{ " + unit.repeat(50_000) + "1 }}");
     }
-    for (String unit : List.of("+ 1 ", ".a", "[0]", "| list ", "and 1 ", "or 0 ", "* 1 ", "** 1 ")) {
+    for (String unit :
+        List.of("+ 1 ", ".a", "[0]", "| list ", "and 1 ", "or 0 ", "* 1 ", "** 1 ")) {
       assertEndsInAnError("{{ 0 " + unit.repeat(50_000) + "}}");
     }
+    for (String unit : List.of("1", "1_", "1.", "1e", "0", "0x1", ".5")) {
+      assertEndsInAnError("{{ 1" + unit.repeat(200_000) + " + nope }}");
+      assertEndsInAnError("{{ ('" + unit + "' * 200_000) | int(base=nope) }}");
+      assertEndsInAnError("{{ (('" + unit + "' * 200_000) | int) + ('a' | float) + nope }}");
+    }
+    assertEndsInAnError("{{ " + "(".repeat(50_000) + "1" + ")".repeat(50_000) + " }}");
+    assertEndsInAnError("{{ " + "[".repeat(50_000) + "1" + "]".repeat(50_000) + " }}");
+    assertEndsInAnError("{{ " + "{1:".repeat(50_000) + "1" + "}".repeat(50_000) + " }}");
     assertEndsInAnError("{% if 1 %}".repeat(50_000));
     assertEndsInAnError("{% for a in [1] %}".repeat(50_000));
     assertEndsInAnError("{% set " + "(".repeat(50_000));
@@ -200,6 +217,19 @@ class ChatTemplateTest {
     assertThat(thrown.get())
         .as(template.substring(0, Math.min(100, template.length())))
         .isInstanceOf(TemplateException.class);
+  }
+
+  @Test
+  void nestingThatTemplatesMayUseIsWithinTheBounds() {
+    String deep = "{% if 1 %}".repeat(20) + "(".repeat(30) + "{% endif %}".repeat(20);
+    assertThat(render(deep)).isEqualTo("(".repeat(30));
+    assertThat(render("{{ " + "(".repeat(60) + "1" + ")".repeat(60) + " }}")).isEqualTo("1");
+    assertThat(render("{{ 0" + " + 1".repeat(300) + " }}")).isEqualTo("300");
+    assertThat(
+            render(
+                "{% macro f(n) %}{{ n }}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}"
+                    + "{{ f(20) | length }}"))
+        .isEqualTo("32");
   }
 
   @Test
@@ -227,12 +257,75 @@ class ChatTemplateTest {
   @Provide
   Arbitrary<String> sources() {
     return Arbitraries.of(
-            "{{", "}}", "{%", "%}", "{#", "#}", "{%-", "-%}", "{%+", "+%}", " if ", " else ",
-            " elif ", " endif ", " for ", " in ", " endfor ", " set ", " endset ", " macro ",
-            " endmacro ", "raw", "endraw", " not ", " and ", " or ", " is ", "defined", "(", ")",
-            "[", "]", "{", "}", ":", ",", ".", "|", "~", "+", "-", "*", "**", "/", "//", "%", "=",
-            "==", "<", "a", "messages", "loop", "range", "namespace", "join", "'x'", "\"y\"", "'",
-            "\\", "1", "2.5", "0x", "\n", " ", "\u00a0", "\ud83d\ude00", "\ud83d", "upper", "items")
+            "{{",
+            "}}",
+            "{%",
+            "%}",
+            "{#",
+            "#}",
+            "{%-",
+            "-%}",
+            "{%+",
+            "+%}",
+            " if ",
+            " else ",
+            " elif ",
+            " endif ",
+            " for ",
+            " in ",
+            " endfor ",
+            " set ",
+            " endset ",
+            " macro ",
+            " endmacro ",
+            "raw",
+            "endraw",
+            " not ",
+            " and ",
+            " or ",
+            " is ",
+            "defined",
+            "(",
+            ")",
+            "[",
+            "]",
+            "{",
+            "}",
+            ":",
+            ",",
+            ".",
+            "|",
+            "~",
+            "+",
+            "-",
+            "*",
+            "**",
+            "/",
+            "//",
+            "%",
+            "=",
+            "==",
+            "<",
+            "a",
+            "messages",
+            "loop",
+            "range",
+            "namespace",
+            "join",
+            "'x'",
+            "\"y\"",
+            "'",
+            "\\",
+            "1",
+            "2.5",
+            "0x",
+            "\n",
+            " ",
+            "\u00a0",
+            "\ud83d\ude00",
+            "\ud83d",
+            "upper",
+            "items")
         .list()
         .ofMaxSize(40)
         .map(parts -> String.join("", parts));
@@ -254,8 +347,7 @@ class ChatTemplateTest {
     variables.put("v", List.of(1, 2L, (short) 3, (byte) 4, BigInteger.TEN, 1.5f, true, "x"));
     variables.put("m", Map.of("k", new StringBuilder("text")));
     variables.put("chat", ChatMessage.of("user", "hi"));
-    assertThat(
-            parse("{{ v }} {{ m }} {{ chat.content }}").render(List.of(), false, variables))
+    assertThat(parse("{{ v }} {{ m }} {{ chat.content }}").render(List.of(), false, variables))
         .isEqualTo("[1, 2, 3, 4, 10, 1.5, True, 'x'] {'k': 'text'} hi");
   }
 
@@ -283,7 +375,8 @@ class ChatTemplateTest {
   @Test
   void oneTemplateRendersManyTimesWithoutMemory() {
     ChatTemplate template =
-        parse("{% set n = namespace(x=0) %}{% set n.x = n.x + 1 %}{{ n.x }}{{ messages | length }}");
+        parse(
+            "{% set n = namespace(x=0) %}{% set n.x = n.x + 1 %}{{ n.x }}{{ messages | length }}");
     assertThat(template.render(List.of(), false, Map.of())).isEqualTo("10");
     assertThat(template.render(List.of(ChatMessage.of("user", "a")), false, Map.of()))
         .isEqualTo("11");
