@@ -4,6 +4,8 @@ import io.github.retmask.tokenizer.Value.Tuple;
 import io.github.retmask.tokenizer.Value.Undefined;
 import java.math.BigDecimal;
 import java.math.RoundingMode;
+import java.time.ZonedDateTime;
+import java.time.format.DateTimeFormatter;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -246,7 +248,7 @@ final class PyFormat {
   }
 
   /// `datetime.strftime` in the C locale, for `strftime_now`.
-  static String strftime(java.time.ZonedDateTime time, String format) {
+  static String strftime(ZonedDateTime time, String format) {
     var out = new StringBuilder();
     for (int i = 0; i < format.length(); i++) {
       char c = format.charAt(i);
@@ -262,7 +264,7 @@ final class PyFormat {
     return out.toString();
   }
 
-  private static String field(java.time.ZonedDateTime time, char directive) {
+  private static String field(ZonedDateTime time, char directive) {
     String pattern =
         switch (directive) {
           case 'a' -> "EEE";
@@ -297,6 +299,6 @@ final class PyFormat {
     }
     return pattern.isEmpty()
         ? ""
-        : time.format(java.time.format.DateTimeFormatter.ofPattern(pattern, Locale.ENGLISH));
+        : time.format(DateTimeFormatter.ofPattern(pattern, Locale.ENGLISH));
   }
 }

@@ -16,6 +16,7 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.LongSupplier;
 import org.jspecify.annotations.Nullable;
 
 /// What Python's operators do to the values of a template, as seen through Jinja's immutable
@@ -660,7 +661,7 @@ final class PyOps {
     return Math.pow(x, y);
   }
 
-  private static Long exact(java.util.function.LongSupplier operation) {
+  private static Long exact(LongSupplier operation) {
     try {
       return operation.getAsLong();
     } catch (ArithmeticException e) {

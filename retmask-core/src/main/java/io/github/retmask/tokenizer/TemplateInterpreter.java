@@ -7,6 +7,7 @@ import io.github.retmask.tokenizer.Value.Namespace;
 import io.github.retmask.tokenizer.Value.None;
 import io.github.retmask.tokenizer.Value.Tuple;
 import io.github.retmask.tokenizer.Value.Undefined;
+import java.time.Clock;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.Iterator;
@@ -60,10 +61,7 @@ final class TemplateInterpreter {
 
   /// @param variables values as [Value] lists them
   static String render(
-      String template,
-      List<TemplateStatement> body,
-      Map<String, Object> variables,
-      java.time.Clock clock) {
+      String template, List<TemplateStatement> body, Map<String, Object> variables, Clock clock) {
     var interpreter = new TemplateInterpreter(template);
     try {
       var globals =

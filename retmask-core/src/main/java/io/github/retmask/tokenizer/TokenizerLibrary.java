@@ -16,6 +16,8 @@ import org.jspecify.annotations.Nullable;
 /// DJL's own loader is passed by on purpose: on its way it asks the network for the address of a
 /// cloud instance (unless a process-wide property forbids it), and on a machine with CUDA it wants
 /// to download another build of the library. Tokenizing needs neither.
+///
+/// On the module path, native access is to be enabled for this module and for `ai.djl.tokenizers`.
 final class TokenizerLibrary {
   private static final @Nullable String PROBLEM = load();
 

@@ -14,6 +14,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Supplier;
 import net.jqwik.api.Arbitraries;
 import net.jqwik.api.Arbitrary;
 import net.jqwik.api.ForAll;
@@ -58,7 +59,7 @@ class ChatTemplateTest {
     }
   }
 
-  private static void check(JsonNode c, java.util.function.Supplier<String> rendering) {
+  private static void check(JsonNode c, Supplier<String> rendering) {
     if (c.has("output")) {
       assertThat(rendering.get()).as(c.toString()).isEqualTo(c.get("output").textValue());
     } else {

@@ -13,6 +13,7 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
@@ -182,7 +183,7 @@ class TokenizerTest {
         () -> {
           int same = 0;
           for (int i = 0; i < 20; i++) {
-            boolean equal = java.util.Arrays.equals(LLAMA.encode(text, true), expected);
+            boolean equal = Arrays.equals(LLAMA.encode(text, true), expected);
             same += equal && LLAMA.decode(expected, true).equals(text) ? 1 : 0;
           }
           return same;
