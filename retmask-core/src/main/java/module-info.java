@@ -18,6 +18,7 @@ module io.github.retmask.core {
   exports io.github.retmask.io;
   exports io.github.retmask.random;
   exports io.github.retmask.stats;
+  exports io.github.retmask.scoring;
   exports io.github.retmask.tensor;
   exports io.github.retmask.tokenizer;
   exports io.github.retmask.train;
