@@ -17,10 +17,10 @@ import java.util.List;
 /// forward pass each instead of one per token.
 ///
 /// Where the greedy continuation is the answer, feeding prompt and answer at once shows every head
-/// the same queries and keys as decoding does, so the hits are the same. A trial counts only when it
-/// is. A head's score in a trial is the number of distinct answer positions in the prompt that it
-/// hit, divided by the answer's length; a hit is a step whose largest attention weight lies in the
-/// span, on the token just produced.
+/// the same queries and keys as decoding does, so the hits are the same. A trial counts only when
+/// it is. A head's score in a trial is the number of distinct answer positions in the prompt that
+/// it hit, divided by the answer's length; a hit is a step whose largest attention weight lies in
+/// the span, on the token just produced.
 public final class OnePassScorer {
   private static final int TRIALS_PER_BATCH = 64;
 
