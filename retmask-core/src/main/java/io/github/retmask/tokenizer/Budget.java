@@ -1,9 +1,11 @@
 package io.github.retmask.tokenizer;
 
-/// What one rendering may spend. Templates come with downloaded checkpoints, so one that loops, recurses or multiplies strings without end must
-/// stop with an error instead of taking the process down.
+/// What one rendering may spend. Templates come with downloaded checkpoints, so one that loops,
+/// recurses or multiplies strings without end must stop with an error instead of taking the process
+/// down.
 final class Budget {
-  /// Nested expressions, statements, macro calls and values. Far above what templates use, far below what a 512 KiB stack holds.
+  /// Nested expressions, statements, macro calls and values. Far above what templates use, far
+  /// below what a 512 KiB stack holds.
   static final int MAX_DEPTH = 400;
 
   static final long MAX_STEPS = 20_000_000;

@@ -53,7 +53,8 @@ final class PyNumber {
         : null;
   }
 
-  /// `int(text, base)`, with the prefix of base 2, 8 or 16 if there is one; null if it is no number.
+  /// `int(text, base)`, with the prefix of base 2, 8 or 16 if there is one; null if it is no
+  /// number.
   static @Nullable Long parseInt(String text, int base) {
     int start = text.startsWith("+") || text.startsWith("-") ? 1 : 0;
     String prefix = base == 16 ? "0x" : base == 8 ? "0o" : base == 2 ? "0b" : "";

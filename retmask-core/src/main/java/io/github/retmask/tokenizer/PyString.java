@@ -298,7 +298,8 @@ final class PyString {
     };
   }
 
-  /// `repr` of a float: the shortest digits that read back as the same number, with an exponent below 1e-4 and from 1e16 on.
+  /// `repr` of a float: the shortest digits that read back as the same number, with an exponent
+  /// below 1e-4 and from 1e16 on.
   static String floatRepr(double d) {
     if (Double.isNaN(d)) {
       return "nan";

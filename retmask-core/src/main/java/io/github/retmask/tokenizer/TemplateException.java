@@ -1,6 +1,7 @@
 package io.github.retmask.tokenizer;
 
-/// A chat template that cannot be read or rendered. The message is one line: template, line number, problem.
+/// A chat template that cannot be read or rendered. The message is one line: template, line number,
+/// problem.
 public final class TemplateException extends RuntimeException {
   private static final long serialVersionUID = 1;
 

@@ -9,8 +9,9 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
-/// Cuts a template into text and tokens, with the environment settings chat templates are rendered under: `trim_blocks` and `lstrip_blocks` on,
-/// `keep_trailing_newline` off. Whitespace rules follow the lexer of Jinja 3.1.
+/// Cuts a template into text and tokens, with the environment settings chat templates are rendered
+/// under: `trim_blocks` and `lstrip_blocks` on, `keep_trailing_newline` off. Whitespace rules
+/// follow the lexer of Jinja 3.1.
 final class TemplateLexer {
   enum Type {
     TEXT,
@@ -26,7 +27,8 @@ final class TemplateLexer {
     END
   }
 
-  /// `text` is the spelling, but for TEXT and STRING the content; `value` is the number of an INTEGER or FLOAT and equals `text` otherwise.
+  /// `text` is the spelling, but for TEXT and STRING the content; `value` is the number of an
+  /// INTEGER or FLOAT and equals `text` otherwise.
   record Token(Type type, String text, Object value, int line) {
     boolean is(Type wanted, String spelling) {
       return type == wanted && text.equals(spelling);
@@ -122,8 +124,8 @@ final class TemplateLexer {
     return -1;
   }
 
-  /// Text before a tag: `-` drops all its trailing whitespace; otherwise `lstrip_blocks` drops what stands between the start of the line and the tag
-  /// if that is nothing but whitespace.
+  /// Text before a tag: `-` drops all its trailing whitespace; otherwise `lstrip_blocks` drops what
+  /// stands between the start of the line and the tag if that is nothing but whitespace.
   private static String stripBefore(String text, char sign, boolean isBlock, boolean lineStart) {
     if (sign == '-') {
       return PyString.strip(text, PyString::isSpace, false, true);
@@ -137,7 +139,8 @@ final class TemplateLexer {
     return text;
   }
 
-  /// Consumes the end of a tag or comment of `length` characters: `-` eats the whitespace after it, `+` nothing, otherwise one newline goes (`trim_blocks`).
+  /// Consumes the end of a tag or comment of `length` characters: `-` eats the whitespace after it,
+  /// `+` nothing, otherwise one newline goes (`trim_blocks`).
   private void closeTag(char sign, int length, boolean trimNewline) {
     at += length;
     if (sign == '-') {

@@ -6,8 +6,9 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/// The Python values a template works on. Most are plain Java objects: `Boolean`, `Long` (int), `Double` (float), `String`, `List` (list) and `Map` (dict);
-/// the types here are the rest. Nothing in a template changes a list or a dict.
+/// The Python values a template works on. Most are plain Java objects: `Boolean`, `Long` (int),
+/// `Double` (float), `String`, `List` (list) and `Map` (dict); the types here are the rest. Nothing
+/// in a template changes a list or a dict.
 final class Value {
   private Value() {}
 
@@ -15,7 +16,8 @@ final class Value {
     NONE
   }
 
-  /// What a missing name, attribute or element evaluates to. It prints as nothing, is false and empty; any other use is an error with this explanation.
+  /// What a missing name, attribute or element evaluates to. It prints as nothing, is false and
+  /// empty; any other use is an error with this explanation.
   record Undefined(String problem) {}
 
   record Tuple(List<Object> items) {
