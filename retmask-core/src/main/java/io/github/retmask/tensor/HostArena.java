@@ -5,33 +5,45 @@ import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
 
-/// [TensorArena] in off-heap host memory: a bump allocator over slabs that are kept across
-/// [#reset()], so that a training step allocates nothing after the first one.
+/// [TensorArena] in off-heap host memory: a bump allocator over slabs.
+///
+/// A [#reset()] after which one slab was not enough replaces all of them by one that is a quarter
+/// larger than what was in use. So steps of changing size soon allocate nothing any more, and hold
+/// little more than the largest of them needs.
 public final class HostArena implements TensorArena {
   private static final long ALIGNMENT = 64; // one cache line, one AVX-512 register
   private static final long SLAB_BYTES = 4L << 20;
 
-  private final Arena arena = Arena.ofShared();
   private final List<Slab> slabs = new ArrayList<>();
+  private long nextSlabBytes = SLAB_BYTES;
   private int current;
   private long used;
+  private boolean closed;
 
   /// An empty arena; memory is taken from the system as tensors ask for it.
   public HostArena() {}
 
   /// A slab and how far it is filled now and has ever been.
   private static final class Slab {
+    private final Arena owner = Arena.ofShared();
     final MemorySegment memory;
     long filled;
     long dirty;
 
-    Slab(MemorySegment memory) {
-      this.memory = memory;
+    Slab(long bytes) {
+      this.memory = owner.allocate(bytes, ALIGNMENT);
+    }
+
+    void free() {
+      owner.close();
     }
   }
 
   @Override
   public synchronized Tensor allocate(String name, DType dtype, long... dims) {
+    if (closed) {
+      throw new IllegalStateException("tensor " + name + ": its arena is closed");
+    }
     Shape shape = Shape.of(dims);
     long bytes = Math.multiplyExact(shape.size(), dtype.bytes());
     long padded = (bytes + ALIGNMENT - 1) & -ALIGNMENT;
@@ -40,7 +52,8 @@ public final class HostArena implements TensorArena {
       current++;
     }
     if (current == slabs.size()) {
-      slabs.add(newSlab(name, dtype, shape, Math.max(padded, SLAB_BYTES)));
+      slabs.add(newSlab(name, dtype, shape, Math.max(padded, nextSlabBytes)));
+      nextSlabBytes = SLAB_BYTES;
     }
     Slab slab = slabs.get(current);
     MemorySegment memory = slab.memory.asSlice(slab.filled, bytes);
@@ -55,7 +68,7 @@ public final class HostArena implements TensorArena {
 
   private Slab newSlab(String name, DType dtype, Shape shape, long bytes) {
     try {
-      return new Slab(arena.allocate(bytes, ALIGNMENT));
+      return new Slab(bytes);
     } catch (OutOfMemoryError e) {
       OutOfMemoryError named =
           new OutOfMemoryError(
@@ -68,6 +81,10 @@ public final class HostArena implements TensorArena {
 
   @Override
   public synchronized void reset() {
+    if (slabs.size() > 1) {
+      freeSlabs();
+      nextSlabBytes = Math.max(SLAB_BYTES, used + used / 4);
+    }
     for (Slab slab : slabs) {
       slab.filled = 0;
     }
@@ -75,13 +92,28 @@ public final class HostArena implements TensorArena {
     used = 0;
   }
 
+  private void freeSlabs() {
+    slabs.forEach(Slab::free);
+    slabs.clear();
+  }
+
   @Override
   public synchronized long usedBytes() {
     return used;
   }
 
+  /// Bytes taken from the system.
+  synchronized long heldBytes() {
+    long held = 0;
+    for (Slab slab : slabs) {
+      held += slab.memory.byteSize();
+    }
+    return held;
+  }
+
   @Override
-  public void close() {
-    arena.close();
+  public synchronized void close() {
+    closed = true;
+    freeSlabs();
   }
 }

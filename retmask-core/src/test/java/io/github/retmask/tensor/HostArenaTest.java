@@ -63,9 +63,25 @@ class HostArenaTest {
   @Test
   void aStepLikeTheLastOneTakesNoNewMemory() {
     try (HostArena arena = new HostArena()) {
-      List<Long> first = addressesOfAStep(arena);
+      addressesOfAStep(arena);
+      arena.reset(); // one slab in place of several
+      List<Long> second = addressesOfAStep(arena);
       arena.reset();
-      assertThat(addressesOfAStep(arena)).isEqualTo(first);
+      assertThat(addressesOfAStep(arena)).isEqualTo(second);
+    }
+  }
+
+  @Test
+  void stepsThatGrowSlowlyHoldLittleMoreThanTheLargest() {
+    try (HostArena arena = new HostArena()) {
+      for (int step = 0; step < 100; step++) {
+        arena.reset();
+        for (int t = 0; t < 5; t++) {
+          arena.floats("t", SLAB / 4 + 1000L * step);
+        }
+        // a quarter more than some step before, and what this one did not find room for
+        assertThat(arena.heldBytes()).isLessThanOrEqualTo(arena.usedBytes() * 3 / 2 + 2 * SLAB);
+      }
     }
   }
 
@@ -95,6 +111,10 @@ class HostArenaTest {
     Tensor t = arena.floats("t", 3);
     arena.close();
     assertThatThrownBy(() -> t.get(0)).isInstanceOf(IllegalStateException.class);
+    assertThatThrownBy(() -> arena.floats("late", 3))
+        .isInstanceOf(IllegalStateException.class)
+        .hasMessage("tensor late: its arena is closed");
+    arena.close();
   }
 
   @Test
