@@ -155,6 +155,11 @@ public final class SyntheticLanguage {
     }
   }
 
+  /// What this language is made of.
+  public Options options() {
+    return options;
+  }
+
   /// The words, by token id.
   public List<String> vocabulary() {
     return List.copyOf(vocabulary);
