@@ -1,6 +1,8 @@
 package io.github.retmask.generate;
 
+import io.github.retmask.tokenizer.Tokenizer;
 import java.util.Arrays;
+import java.util.List;
 
 /// When a continuation ends before its length limit. A rule looks at the generated tokens alone and
 /// keeps no state, so that one rule serves many requests.
@@ -20,6 +22,14 @@ public interface StopRule {
     int[] sorted = tokens.clone();
     Arrays.sort(sorted);
     return (ids, count) -> Arrays.binarySearch(sorted, ids[count - 1]) >= 0;
+  }
+
+  /// Ends once the text, special tokens left out, contains one of these texts. The continuation then
+  /// holds the whole token that completed it, which may say more.
+  ///
+  /// @param tokenizer the model's
+  static StopRule atTexts(Tokenizer tokenizer, String... texts) {
+    return new StopTexts(tokenizer, List.of(texts));
   }
 
   /// Ends where this rule or `other` does.

@@ -4,25 +4,15 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
-import io.github.retmask.backend.Ops;
-import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadKind;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.heads.MaskPhase;
-import io.github.retmask.io.ConfigReader;
-import io.github.retmask.io.SafeTensors;
-import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Transformer;
-import io.github.retmask.model.Weights;
-import io.github.retmask.model.arch.Architecture;
+import io.github.retmask.pretrained.PretrainedModel;
 import java.io.IOException;
-import java.net.URI;
-import java.net.URL;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Objects;
 import java.util.stream.StreamSupport;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -32,31 +22,25 @@ import org.junit.jupiter.params.provider.ValueSource;
 class GoldenGenerationTest {
   private static final ObjectMapper JSON = new ObjectMapper();
 
-  /// A checkpoint of the reference data.
-  private record Golden(SafeTensors file, Transformer model, JsonNode expected)
-      implements AutoCloseable {
+  /// A checkpoint of the reference data and what it should yield.
+  private record Golden(PretrainedModel loaded, JsonNode expected) implements AutoCloseable {
 
     static Golden open(String family, String expected) throws IOException {
-      URL resource = Objects.requireNonNull(Golden.class.getResource("/goldens/" + family));
-      Path folder = Path.of(URI.create(resource.toString()));
-      ConfigReader json =
-          new ConfigReader(JSON.readTree(folder.resolve("config.json").toFile()), "config.json");
-      SafeTensors file = SafeTensors.open(folder.resolve("model.safetensors"));
-      Architecture architecture = Architecture.of(json);
-      ModelConfig config = architecture.config(json);
-      Weights weights = architecture.weights(config, json, (name, _) -> file.tensor(name));
-      Transformer model = new Transformer(config, weights, new Ops(new ReferenceBackend().open(1)));
-      return new Golden(file, model, JSON.readTree(folder.resolve(expected).toFile()));
+      PretrainedModel loaded = TestModels.golden(family);
+      return new Golden(loaded, JSON.readTree(loaded.folder().resolve(expected).toFile()));
+    }
+
+    Transformer model() {
+      return loaded.transformer();
     }
 
     HeadMask off(JsonNode heads) {
-      return HeadMask.off(model.config().layerCount(), model.config().heads(), ids(heads));
+      return HeadMask.off(model().config().layerCount(), model().config().heads(), ids(heads));
     }
 
     @Override
     public void close() {
-      model.close();
-      file.close();
+      loaded.close();
     }
   }
 
