@@ -4,7 +4,6 @@ import io.github.retmask.backend.Ops;
 import io.github.retmask.io.Checkpoint;
 import io.github.retmask.io.ConfigReader;
 import io.github.retmask.io.IfPresent;
-import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Weights;
 import io.github.retmask.model.arch.Architecture;
 import io.github.retmask.tensor.Tensor;
@@ -26,23 +25,27 @@ public final class TrainedCheckpoint {
   /// @throws IOException when the folder cannot be written
   public static void save(Weights trained, Checkpoint original, Ops ops, Path directory)
       throws IOException {
-    ConfigReader json = original.config();
-    Architecture architecture = Architecture.of(json);
-    ModelConfig config = architecture.config(json);
-    // Laid out by the family itself: what it fuses in its checkpoint must be written as one tensor.
-    Map<String, Tensor> stored = new LinkedHashMap<>();
     try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
-      Weights layout =
-          architecture.weights(
-              config,
-              json,
-              (name, dims) -> stored.computeIfAbsent(name, _ -> arena.floats(name, dims)));
-      List<Tensor> from = trained.tensors();
-      List<Tensor> to = layout.tensors();
-      for (int i = 0; i < to.size(); i++) {
-        ops.cast(to.get(i), from.get(i));
-      }
+      Map<String, Tensor> stored = stored(trained, original.config(), ops, arena);
       original.save(directory, stored, IfPresent.REPLACE);
     }
+  }
+
+  /// Copies of weights, or of anything of their structure, under the names and in the layout of a
+  /// checkpoint: what a family fuses there is one tensor.
+  static Map<String, Tensor> stored(
+      Weights weights, ConfigReader json, Ops ops, TensorArena arena) {
+    Architecture architecture = Architecture.of(json);
+    Map<String, Tensor> stored = new LinkedHashMap<>();
+    Weights layout =
+        architecture.weights(
+            architecture.config(json),
+            json,
+            (name, dims) -> stored.computeIfAbsent(name, _ -> arena.floats(name, dims)));
+    List<Tensor> to = layout.tensors();
+    for (int i = 0; i < to.size(); i++) {
+      ops.cast(to.get(i), weights.tensors().get(i));
+    }
+    return stored;
   }
 }

@@ -173,7 +173,7 @@ class AdamWTest {
   }
 
   private static JsonNode golden() throws IOException {
-    return JsonFiles.read(GoldenModel.resource("/goldens/optim/adamw.json"));
+    return JsonFiles.read(GoldenFiles.path("/goldens/optim/adamw.json"));
   }
 
   private static AdamWStep scalars(JsonNode golden, JsonNode one, long step) {

@@ -1,50 +1,79 @@
 package io.github.retmask.train;
 
 import com.fasterxml.jackson.databind.JsonNode;
-import io.github.retmask.io.ConfigReader;
+import io.github.retmask.backend.Ops;
+import io.github.retmask.io.Checkpoint;
 import io.github.retmask.io.JsonFiles;
-import io.github.retmask.io.SafeTensors;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Weights;
 import io.github.retmask.model.arch.Architecture;
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
 import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.net.URISyntaxException;
+import java.io.InputStream;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
 
-/// A tiny random checkpoint with float64 results, from the test resources.
+/// A tiny random checkpoint with float64 results, copied from the test resources to a folder: they
+/// may be in a jar, which cannot be mapped.
 ///
+/// @param checkpoint its files
+/// @param config sizes
+/// @param weights as stored
 /// @param train content of train.json
-record GoldenModel(ModelConfig config, Weights weights, JsonNode train, Path directory, Arena arena)
+record GoldenModel(Checkpoint checkpoint, ModelConfig config, Weights weights, JsonNode train)
     implements AutoCloseable {
+  private static final List<String> FILES =
+      List.of(
+          "config.json",
+          "model.safetensors",
+          "model.safetensors.index.json",
+          "model-00001-of-00002.safetensors",
+          "model-00002-of-00002.safetensors",
+          "train.json",
+          "train.safetensors");
 
-  static GoldenModel open(String family) {
-    Path directory = resource("/goldens/" + family);
-    Arena arena = Arena.ofShared();
-    try {
-      Path file = directory.resolve("config.json");
-      ConfigReader json = new ConfigReader(JsonFiles.read(file), file.toString());
-      Architecture architecture = Architecture.of(json);
-      ModelConfig config = architecture.config(json);
-      SafeTensors tensors = SafeTensors.open(directory.resolve("model.safetensors"), arena);
-      Weights weights = architecture.weights(config, json, (name, _) -> tensors.tensor(name));
-      JsonNode train = JsonFiles.read(directory.resolve("train.json"));
-      return new GoldenModel(config, weights, train, directory, arena);
-    } catch (IOException e) {
-      throw new java.io.UncheckedIOException(e);
+  static GoldenModel open(String family, Path empty) throws IOException {
+    for (String name : FILES) {
+      try (InputStream in =
+          GoldenModel.class.getResourceAsStream("/goldens/" + family + "/" + name)) {
+        if (in != null) {
+          Files.copy(in, empty.resolve(name));
+        }
+      }
     }
+    Checkpoint checkpoint = Checkpoint.open(empty);
+    Architecture architecture = Architecture.of(checkpoint.config());
+    ModelConfig config = architecture.config(checkpoint.config());
+    Weights weights = architecture.weights(config, checkpoint.config(), checkpoint::tensor);
+    return new GoldenModel(
+        checkpoint, config, weights, JsonFiles.read(empty.resolve("train.json")));
   }
 
-  static Path resource(String name) {
-    try {
-      return Path.of(GoldenModel.class.getResource(name).toURI());
-    } catch (URISyntaxException e) {
-      throw new IllegalArgumentException(name, e);
-    }
+  /// The weights with some of the checkpoint's tensors multiplied, F32.
+  Weights scaled(Map<String, Float> factors, TensorArena arena) {
+    return Architecture.of(checkpoint.config())
+        .weights(
+            config,
+            checkpoint.config(),
+            (name, dims) -> {
+              float[] values = checkpoint.tensor(name, dims).toFloats();
+              for (int i = 0; i < values.length; i++) {
+                values[i] *= factors.getOrDefault(name, 1f);
+              }
+              return arena.floats(name, dims).copyFrom(values);
+            });
+  }
+
+  /// Something of the structure of the weights under the checkpoint's names.
+  Map<String, Tensor> byName(Weights weights, Ops ops, TensorArena arena) {
+    return TrainedCheckpoint.stored(weights, checkpoint.config(), ops, arena);
   }
 
   @Override
   public void close() {
-    arena.close();
+    checkpoint.close();
   }
 }

@@ -88,6 +88,6 @@ class LrScheduleTest {
   }
 
   private static JsonNode golden() throws IOException {
-    return JsonFiles.read(GoldenModel.resource("/goldens/optim/schedule.json"));
+    return JsonFiles.read(GoldenFiles.path("/goldens/optim/schedule.json"));
   }
 }

@@ -2,8 +2,8 @@ package io.github.retmask.train;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.Ops;
-import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadKind;
 import io.github.retmask.heads.HeadMask;
@@ -16,11 +16,13 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.function.DoubleUnaryOperator;
 import org.assertj.core.api.SoftAssertions;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
 /// Gradients of a whole model against differences of its loss, under soft gates and every kind of
 /// head, for every sort of weight and for the gates themselves.
-class GradientTest {
+public abstract class GradientContract {
   /// Step of the differences.
   private static final double H = 0x1p-8;
 
@@ -28,7 +30,22 @@ class GradientTest {
   /// last place of F32 (2.4e-7 there); the differences divide that by h.
   private static final double NOISE = 4 * 2.4e-7 / H;
 
-  private final Ops ops = new Ops(new ReferenceBackend().open(1));
+  private Kernels kernels;
+  private Ops ops;
+
+  /// The backend under test.
+  protected abstract Kernels open(int threads);
+
+  @BeforeEach
+  void openBackend() {
+    kernels = open(2);
+    ops = new Ops(kernels);
+  }
+
+  @AfterEach
+  void closeBackend() {
+    kernels.close();
+  }
 
   private static final List<Example> ROWS =
       List.of(
@@ -58,7 +75,7 @@ class GradientTest {
       Weights weights = MixedModel.weights(11, arena);
       Weights grads = zeros(weights, arena);
       LabelledBatch batch = new LabelledBatch(ROWS, masks());
-      gradients(grads, null, weights, batch);
+      gradients(grads, null, weights, batch, ops);
       SplitMix64 random = new SplitMix64(12);
       SoftAssertions softly = new SoftAssertions();
       for (int t = 0; t < weights.tensors().size(); t++) {
@@ -91,7 +108,7 @@ class GradientTest {
         dGates.add(arena.floats("d_gates", ROWS.size(), 6));
       }
       List<HeadMask> masks = masks();
-      gradients(zeros(weights, arena), dGates, weights, new LabelledBatch(ROWS, masks));
+      gradients(zeros(weights, arena), dGates, weights, new LabelledBatch(ROWS, masks), ops);
       SoftAssertions softly = new SoftAssertions();
       for (int r = 0; r < ROWS.size(); r++) {
         for (int l = 0; l < 3; l++) {
@@ -120,6 +137,20 @@ class GradientTest {
   }
 
   @Test
+  void gradientsAreTheSameOnAnyNumberOfThreads() {
+    try (Kernels alone = open(1);
+        TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
+      Weights weights = MixedModel.weights(11, arena);
+      LabelledBatch batch = new LabelledBatch(ROWS, masks());
+      Weights onOne = zeros(weights, arena);
+      Weights onMore = zeros(weights, arena);
+      gradients(onMore, null, weights, batch, ops);
+      gradients(onOne, null, weights, batch, new Ops(alone));
+      assertSame(onMore, onOne);
+    }
+  }
+
+  @Test
   void gradientsAreTheSameWithAndWithoutGateGradients() {
     try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
       Weights weights = MixedModel.weights(11, arena);
@@ -130,13 +161,17 @@ class GradientTest {
         dGates.add(arena.floats("d_gates", ROWS.size(), 6));
       }
       LabelledBatch batch = new LabelledBatch(ROWS, masks());
-      gradients(plain, null, weights, batch);
-      gradients(beside, dGates, weights, batch);
-      for (int t = 0; t < plain.tensors().size(); t++) {
-        assertThat(beside.tensors().get(t).toFloats())
-            .as(plain.tensors().get(t).name())
-            .isEqualTo(plain.tensors().get(t).toFloats());
-      }
+      gradients(plain, null, weights, batch, ops);
+      gradients(beside, dGates, weights, batch, ops);
+      assertSame(beside, plain);
+    }
+  }
+
+  private static void assertSame(Weights got, Weights wanted) {
+    for (int t = 0; t < wanted.tensors().size(); t++) {
+      assertThat(got.tensors().get(t).toFloats())
+          .as(wanted.tensors().get(t).name())
+          .isEqualTo(wanted.tensors().get(t).toFloats());
     }
   }
 
@@ -214,7 +249,8 @@ class GradientTest {
     }
   }
 
-  private void gradients(Weights grads, List<Tensor> dGates, Weights weights, LabelledBatch batch) {
+  private static void gradients(
+      Weights grads, List<Tensor> dGates, Weights weights, LabelledBatch batch, Ops ops) {
     try (TensorArena step = ops.arena(TensorArena.Lifetime.STEP);
         Transformer model = new Transformer(MixedModel.config(), weights, ops)) {
       Loss loss = CrossEntropyLoss.over(batch);

@@ -1,0 +1,12 @@
+package io.github.retmask.train;
+
+import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.ReferenceBackend;
+
+class ReferenceGradientTest extends GradientContract {
+
+  @Override
+  protected Kernels open(int threads) {
+    return new ReferenceBackend().open(threads);
+  }
+}
