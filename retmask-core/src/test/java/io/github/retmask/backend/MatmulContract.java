@@ -118,7 +118,7 @@ abstract class MatmulContract extends OpContract {
   void infinityAndNanSpreadAsTheChainSpreadsThem() {
     float[] x = normal(5, 9 * 21);
     x[2 * 21 + 7] = Float.POSITIVE_INFINITY;
-    x[4 * 21 + 20] = Float.NaN;
+    x[20] = Float.NaN;
     x[5 * 21] = Float.NEGATIVE_INFINITY;
     Arrays.fill(x, 6 * 21, 7 * 21, -0f);
     x[7 * 21 + 3] = 3e38f;
@@ -129,6 +129,16 @@ abstract class MatmulContract extends OpContract {
     weight[5 * 21 + 3] = 3e38f;
     float[] got = forward(bench, x, weight, null, 21, DType.F32);
     TensorAssert.assertThat("matmul out", got, 9, 35).hasBits(chain(x, weight, null, 21, 35));
+  }
+
+  @Test
+  void everyStepRoundsOnce() {
+    // 1 + 2^-23 plus a product a hair below 2^-24: rounded to double first, it would look like a
+    // tie and go up.
+    float[] x = {1 + 0x1p-23f, 0x1p-24f * (1 + 0x1p-23f)};
+    float[] weight = {1, 1 - 0x1p-23f};
+    TensorAssert.assertThat("matmul out", forward(bench, x, weight, null, 2, DType.F32))
+        .hasBits(1 + 0x1p-23f);
   }
 
   @Test
