@@ -109,7 +109,8 @@ public final class Retmask implements Runnable {
             .addSubcommand("encode", new EncodeCommand(console))
             .addSubcommand("decode", new DecodeCommand(console))
             .addSubcommand("heads", new HeadsCommand(console))
-            .addSubcommand("mask", new MaskCommand(console));
+            .addSubcommand("mask", new MaskCommand(console))
+            .addSubcommand("quickstart", new QuickstartCommand(console));
     String version = "retmask " + version();
     cli.getCommandSpec().version(version);
     cli.getSubcommands().values().forEach(sub -> sub.getCommandSpec().version(version));
