@@ -4,6 +4,7 @@ import io.github.retmask.stats.Interval;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.LongSummaryStatistics;
 import org.jspecify.annotations.Nullable;
 
 /// [Results] as plain ASCII tables of at most [#WIDTH] columns.
@@ -67,8 +68,8 @@ public final class TextTable {
         + table(header(results, columns, "difference"), rows)
         + sentences
         + wrapped(
-            "\"higher\" and \"lower\" mean that the 95 % interval of that one difference lies on one"
-                + " side of zero.");
+            "\"higher\" and \"lower\" mean that the 95 % interval of that one difference lies on"
+                + " one side of zero.");
   }
 
   /// `45.0 +-2.1`; `-` when the value is missing, and no half-width when the interval is.
@@ -86,10 +87,17 @@ public final class TextTable {
 
   /// `600 trials each.`
   static String trials(Results results) {
-    long least =
-        results.evaluation().stream().mapToLong(Results.Evaluation::trials).min().orElse(0);
-    long most = results.evaluation().stream().mapToLong(Results.Evaluation::trials).max().orElse(0);
-    return least == most ? least + " trials each." : least + " to " + most + " trials.";
+    LongSummaryStatistics trials =
+        results.evaluation().stream()
+            .filter(e -> !Double.isNaN(e.value()))
+            .mapToLong(Results.Evaluation::trials)
+            .summaryStatistics();
+    if (trials.getCount() == 0) {
+      return "no trials.";
+    }
+    return trials.getMin() == trials.getMax()
+        ? trials.getMin() + " trials each."
+        : trials.getMin() + " to " + trials.getMax() + " trials.";
   }
 
   private static String legend(Results results, List<Results.Column> columns) {
@@ -104,7 +112,7 @@ public final class TextTable {
     if (columns.stream().anyMatch(c -> c.metric().equals(Results.MEMORY_EXACT))) {
       legend.append(" memory: no needle in the prompt, the default value is right.");
     }
-    return legend.isEmpty() ? "" : legend.toString().strip() + "\n";
+    return legend.isEmpty() ? "" : wrapped(legend.toString().strip());
   }
 
   private static List<String> header(Results results, List<Results.Column> columns, String first) {
