@@ -101,15 +101,15 @@ public final class Quickstart {
     public static final Options DEFAULTS =
         new Options(
             List.of(1L, 2L, 3L),
-            List.of(48, 96, 128, 160, 224),
-            400,
+            List.of(48, 96, 128, 160, 192),
+            200,
             96,
             256,
             0.3,
             8,
-            900,
+            500,
             48,
-            0.33,
+            0.45,
             0.6,
             0.1,
             2e-5,
@@ -419,7 +419,7 @@ public final class Quickstart {
         Interval ci95 =
             runs == 1
                 ? Wilson.ci95(Math.round(sum), right.length)
-                : PairedBootstrap.difference(right, new double[right.length], RESAMPLES, 7).ci95();
+                : PairedBootstrap.difference(new double[right.length], right, RESAMPLES, 7).ci95();
         rows.add(
             new Results.Evaluation(
                 arm,
@@ -448,7 +448,7 @@ public final class Quickstart {
     for (Results.Column column : exam.keySet()) {
       PairedBootstrap difference =
           PairedBootstrap.difference(
-              perQuestion(arm, column), perQuestion(against, column), RESAMPLES, 7);
+              perQuestion(against, column), perQuestion(arm, column), RESAMPLES, 7);
       rows.add(
           new Results.Difference(
               arm,
