@@ -5,6 +5,7 @@ import io.github.retmask.backend.Ops;
 import io.github.retmask.eval.SyntheticLanguage;
 import io.github.retmask.eval.TrainingRecipe;
 import io.github.retmask.examples.quickstart.Quickstart;
+import io.github.retmask.examples.quickstart.Report;
 import io.github.retmask.examples.quickstart.Results;
 import io.github.retmask.examples.quickstart.ResultsFile;
 import io.github.retmask.examples.quickstart.TextTable;
@@ -83,6 +84,7 @@ final class QuickstartCommand implements Callable<Integer> {
                 restart ? TrainingStart.RESTART : TrainingStart.RESUME,
                 stage -> console.note("retmask: " + stage));
         ResultsFile.write(out.resolve("results.json"), results);
+        Report.write(out.resolve("report.html"), results);
         console.line(TextTable.of(results));
       }
     }
