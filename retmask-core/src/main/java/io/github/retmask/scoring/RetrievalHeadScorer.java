@@ -6,7 +6,6 @@ import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.github.retmask.eval.RetrievalScore;
 import io.github.retmask.eval.RetrievalTrace;
-import io.github.retmask.eval.Rouge;
 import io.github.retmask.generate.Completion;
 import io.github.retmask.generate.DecodeAttention;
 import io.github.retmask.generate.GenerationRequest;
@@ -19,15 +18,12 @@ import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.scoring.ScoredTrials.Failure;
 import io.github.retmask.scoring.ScoredTrials.Outcome;
-import io.github.retmask.tokenizer.Detokenizer;
 import io.github.retmask.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
@@ -43,12 +39,11 @@ import org.jspecify.annotations.Nullable;
 ///
 /// A trial's outcome depends on the trial alone, not on what runs beside it or on interruptions.
 public final class RetrievalHeadScorer {
-  private static final double REQUIRED_RECALL = 0.5;
   private static final String LINE_BREAK_TOKEN = "<0x0A>";
   private static final int LINE_BREAK_ID = 144;
 
   private final Transformer model;
-  private final @Nullable Tokenizer tokenizer;
+  private final AnswerRecall answers;
   private final WuMethod method;
   private final StopRule stop;
 
@@ -69,7 +64,7 @@ public final class RetrievalHeadScorer {
   public RetrievalHeadScorer(
       Transformer model, @Nullable Tokenizer tokenizer, WuMethod method, int... eosIds) {
     this.model = model;
-    this.tokenizer = tokenizer;
+    this.answers = new AnswerRecall(tokenizer);
     this.method = method;
     this.stop =
         switch (method) {
@@ -182,8 +177,8 @@ public final class RetrievalHeadScorer {
   }
 
   private Outcome outcome(Trial trial, Completion completion) {
-    double recall = recall(trial, completion.ids());
-    if (!(recall > REQUIRED_RECALL)) {
+    double recall = answers.of(trial, completion.ids());
+    if (!(recall > AnswerRecall.REQUIRED)) {
       return new Outcome(completion.ids(), recall, Failure.LOW_RECALL, new double[0]);
     }
     RetrievalTrace trace =
@@ -211,33 +206,6 @@ public final class RetrievalHeadScorer {
       }
     }
     return top;
-  }
-
-  private double recall(Trial trial, int[] response) {
-    if (trial.answer() != null && tokenizer != null) {
-      return Rouge.rouge1(trial.answer(), text(tokenizer, response)).recall();
-    }
-    Map<Integer, Integer> left = new HashMap<>();
-    for (int i = trial.needleStart(); i < trial.needleEnd(); i++) {
-      left.merge(trial.prompt()[i], 1, Integer::sum);
-    }
-    int common = 0;
-    for (int id : response) {
-      if (left.getOrDefault(id, 0) > 0) {
-        left.merge(id, -1, Integer::sum);
-        common++;
-      }
-    }
-    return trial.hasNeedle() ? (double) common / (trial.needleEnd() - trial.needleStart()) : 0;
-  }
-
-  private static String text(Tokenizer tokenizer, int[] ids) {
-    Detokenizer detokenizer = tokenizer.detokenizer(true);
-    StringBuilder text = new StringBuilder();
-    for (int id : ids) {
-      text.append(detokenizer.add(id));
-    }
-    return text.append(detokenizer.finish()).toString().strip();
   }
 
   private static ObjectNode item(int trial, Outcome outcome) {

@@ -103,14 +103,19 @@ public final class Retmask implements Runnable {
   private CommandLine commandLine() {
     CommandLine cli =
         new CommandLine(this)
+            .addSubcommand("quickstart", new QuickstartCommand(console))
             .addSubcommand("info", new InfoCommand(console))
             .addSubcommand("logits", new LogitsCommand(console))
             .addSubcommand("generate", new GenerateCommand(console))
             .addSubcommand("encode", new EncodeCommand(console))
             .addSubcommand("decode", new DecodeCommand(console))
+            .addSubcommand("score", new ScoreCommand(console))
             .addSubcommand("heads", new HeadsCommand(console))
             .addSubcommand("mask", new MaskCommand(console))
-            .addSubcommand("quickstart", new QuickstartCommand(console));
+            .addSubcommand("sample", new SampleCommand(console))
+            .addSubcommand("dpo", new DpoCommand(console))
+            .addSubcommand("train", new TrainCommand(console))
+            .addSubcommand("eval", new EvalCommand(console));
     String version = "retmask " + version();
     cli.getCommandSpec().version(version);
     cli.getSubcommands().values().forEach(sub -> sub.getCommandSpec().version(version));

@@ -1,0 +1,196 @@
+package io.github.retmask.examples.cli;
+
+import io.github.retmask.generate.Generator;
+import io.github.retmask.heads.HeadEstimate;
+import io.github.retmask.heads.HeadScores;
+import io.github.retmask.heads.ScoreReport;
+import io.github.retmask.io.CheckpointFingerprint;
+import io.github.retmask.io.HeadScoreFile;
+import io.github.retmask.io.ScoreReportFile;
+import io.github.retmask.io.WorkJournal;
+import io.github.retmask.pretrained.PretrainedModel;
+import io.github.retmask.scoring.RetrievalHeadScorer;
+import io.github.retmask.scoring.ScoredTrials;
+import io.github.retmask.scoring.WuMethod;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Locale;
+import java.util.SortedMap;
+import java.util.TreeMap;
+import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.ExitCode;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+/// `retmask score`: how much of a needle each head copies.
+@Command(
+    name = "score",
+    description = "Score every head by what it copies while the model answers needle prompts.",
+    footer = {
+      "",
+      "Trials come from --needles, from --trials, or, for a model of a synthetic language, from",
+      "that language. A trial counts when the response repeats more than half of the answer, by",
+      "ROUGE-1 recall; where a trial has no answer text or the model no tokenizer, by tokens.",
+      "Method wu stops at the end of the sequence and scores distinct needle positions; wu-compat",
+      "does what the published script does, with all its oddities.",
+      "Writes SCORES in the published layout, and SCORES with .meta.json in place of .json: options,",
+      "trials, and per head a mean with its 95 % interval. Run again, it goes on where it was.",
+      "",
+      "Examples:",
+      "  retmask score bundled:tiny --out scores.json",
+      "  retmask score MODEL --needles niah --lengths 1000:8000:8 --out scores.json",
+      "  retmask score MODEL --trials trials.jsonl --out scores.json"
+    })
+final class ScoreCommand implements Callable<Integer> {
+  private static final int SHOWN_HEADS = 10;
+
+  private final Console console;
+
+  @Mixin private final ModelOptions model = new ModelOptions();
+  @Mixin private final TrialOptions source = new TrialOptions();
+  @Mixin private final ResumeOptions resume = new ResumeOptions();
+
+  @Option(names = "--out", paramLabel = "SCORES", required = true, description = "File to write.")
+  private Path out = Path.of("");
+
+  @Option(
+      names = "--method",
+      paramLabel = "METHOD",
+      defaultValue = "wu",
+      description = "wu (the default) or wu-compat.")
+  private String method = "wu";
+
+  ScoreCommand(Console console) {
+    this.console = console;
+  }
+
+  @Override
+  public Integer call() throws IOException {
+    WuMethod wu = method();
+    try (Session session = model.open(console)) {
+      PretrainedModel opened = session.model();
+      TrialOptions.Made made = source.make(opened, wu, console);
+      SortedMap<String, String> options = new TreeMap<>(made.options());
+      options.put("method", wu.label());
+      options.put("eos", IdList.text(opened.eosIds()));
+      options.put("backend", opened.transformer().ops().backend());
+      String fingerprint =
+          CheckpointFingerprint.of(opened.checkpoint(), CheckpointFingerprint.Coverage.SAMPLED)
+              .text();
+      ScoreReport report = finished(fingerprint, options);
+      if (report == null) {
+        report = score(opened, made, fingerprint, options);
+      } else {
+        console.note("retmask score: " + out + " is finished already; --restart scores anew");
+      }
+      print(report, HeadScoreFile.read(out));
+    }
+    return ExitCode.OK;
+  }
+
+  private WuMethod method() {
+    try {
+      return WuMethod.parse(method);
+    } catch (IllegalArgumentException e) {
+      throw new UsageException("--" + e.getMessage());
+    }
+  }
+
+  /// The report of an earlier run that ended, or null.
+  ///
+  /// @throws io.github.retmask.io.FormatException naming the options that differ from that run's
+  private @Nullable ScoreReport finished(String fingerprint, SortedMap<String, String> options)
+      throws IOException {
+    Path beside = ScoreReportFile.beside(out);
+    if (resume.isRestart()
+        || !Files.exists(out)
+        || !Files.exists(beside)
+        || Files.exists(WorkJournal.path(out))) {
+      return null;
+    }
+    ScoreReport report = ScoreReportFile.read(beside);
+    SortedMap<String, String> before = new TreeMap<>(report.options());
+    before.put("model", report.model());
+    SortedMap<String, String> now = new TreeMap<>(options);
+    now.put("model", fingerprint);
+    FinishedOptions.requireEqual(out, before, now);
+    return report;
+  }
+
+  private ScoreReport score(
+      PretrainedModel opened,
+      TrialOptions.Made made,
+      String fingerprint,
+      SortedMap<String, String> options)
+      throws IOException {
+    RetrievalHeadScorer scorer =
+        new RetrievalHeadScorer(
+            opened.transformer(),
+            opened.hasTokenizer() ? opened.tokenizer() : null,
+            method(),
+            opened.eosIds());
+    SortedMap<String, String> journalOptions = new TreeMap<>(options);
+    journalOptions.put("model", fingerprint);
+    try (WorkJournal journal = WorkJournal.open(out, journalOptions, resume.journal());
+        ProgressMeter meter =
+            new ProgressMeter(console, "score", "trials", journal.size(), made.trials().size());
+        Interruption _ =
+            Interruption.guard(
+                console,
+                "retmask score: interrupted; finished trials are kept, the same command goes on",
+                Interruption.Stop.AT_ONCE)) {
+      ScoredTrials scored =
+          scorer.score(
+              made.trials(),
+              journal,
+              Generator.Options.defaults(),
+              (done, _) -> meter.at(done, ""));
+      ScoreReport report = scored.report(fingerprint, method(), options);
+      journal.finish(
+          () -> {
+            HeadScoreFile.write(out, scored.scores());
+            ScoreReportFile.write(ScoreReportFile.beside(out), report);
+          });
+      return report;
+    }
+  }
+
+  private void print(ScoreReport report, HeadScores scores) {
+    console.line(
+        "trials  %d tried, %d kept%s; %d distinct, worth %.1f"
+            .formatted(
+                report.tried(),
+                report.kept(),
+                report.failed().isEmpty() ? "" : " " + report.failed(),
+                report.distinct(),
+                report.effective()));
+    console.line(
+        String.format(
+            Locale.ROOT,
+            "heads   %d of %d at 0.1 or more, %d at 0.05 or more",
+            scores.atLeast(0.1).size(),
+            scores.layers() * scores.heads(),
+            scores.atLeast(0.05).size()));
+    console.line(
+        String.format(
+            Locale.ROOT,
+            "spread  Gini %.3f; the best 5 %% of the heads hold %.1f %% of all score",
+            report.gini(),
+            100 * report.top5Share()));
+    List<HeadEstimate> best = report.heads();
+    for (HeadEstimate head : best.subList(0, Math.min(SHOWN_HEADS, best.size()))) {
+      console.line(
+          String.format(
+              Locale.ROOT,
+              "%-7s %.4f [%.4f, %.4f]",
+              head.id(),
+              head.mean(),
+              head.ci95().low(),
+              head.ci95().high()));
+    }
+  }
+}
