@@ -58,6 +58,20 @@ class LanguageModelTrainerTest {
   }
 
   @Test
+  void aLogLineHoldsTheMeanLossSinceTheLineBefore() throws Exception {
+    Path out = folder.resolve("run");
+    List<Double> losses = new ArrayList<>();
+    LanguageModelTrainer.Options options = options(STEPS, 3, 2, 0.01);
+    train(out, options, TrainingStart.RESUME, this::counting, p -> losses.add(p.loss()));
+    assertThat(log(out))
+        .extracting(l -> l.get("loss").doubleValue())
+        .containsExactly(
+            (losses.get(0) + losses.get(1) + losses.get(2)) / 3,
+            (losses.get(3) + losses.get(4) + losses.get(5)) / 3,
+            losses.get(6));
+  }
+
+  @Test
   void killedAfterAnyStepItEndsWithTheSameBytes() throws Exception {
     LanguageModelTrainer.Options options = options(STEPS, 3, 2, 0.01);
     Path whole = folder.resolve("whole");
