@@ -17,6 +17,8 @@ final class Lanes {
   /// A constant for the compiler: as a variable it would cost a factor of five.
   static final VectorSpecies<Float> FLOAT = species();
 
+  static final VectorSpecies<Integer> INT = FLOAT.withLanes(int.class);
+
   /// Floats in a vector: 4, 8 or 16.
   static final int WIDTH = FLOAT.length();
 
@@ -40,10 +42,6 @@ final class Lanes {
     return VectorSpecies.of(float.class, VectorShape.forBitSize(bits));
   }
 
-  static FloatVector load(MemorySegment segment, long offset) {
-    return FloatVector.fromMemorySegment(FLOAT, segment, offset, LE);
-  }
-
   static float get(MemorySegment segment, long offset) {
     return segment.get(F32, offset);
   }
@@ -61,27 +59,24 @@ final class Lanes {
     return (s0 + s2) + (s1 + s3);
   }
 
-  /// Dot product of two runs of n floats: a chain of multiply-adds per virtual lane, then the tree.
+  /// Dot product of n floats: a chain of multiply-adds per virtual lane, then the tree.
   ///
   /// @param lanes room for 16 floats
-  static float dot(MemorySegment a, long aAt, MemorySegment b, long bAt, int n, float[] lanes) {
+  static float dot(float[] a, int aAt, float[] b, int bAt, int n, float[] lanes) {
     int full = n & -VIRTUAL;
     for (int part = 0; part < VIRTUAL; part += WIDTH) {
-      dotPart(a, aAt + part * 4L, b, bAt + part * 4L, full, lanes, part);
+      FloatVector sum = FloatVector.zero(FLOAT);
+      for (int i = part; i < full; i += VIRTUAL) {
+        sum =
+            FloatVector.fromArray(FLOAT, a, aAt + i)
+                .fma(FloatVector.fromArray(FLOAT, b, bAt + i), sum);
+      }
+      sum.intoArray(lanes, part);
     }
     for (int i = full; i < n; i++) {
-      lanes[i - full] = Math.fma(get(a, aAt + i * 4L), get(b, bAt + i * 4L), lanes[i - full]);
+      lanes[i - full] = Math.fma(a[aAt + i], b[bAt + i], lanes[i - full]);
     }
     return tree(lanes, 0);
-  }
-
-  private static void dotPart(
-      MemorySegment a, long aAt, MemorySegment b, long bAt, int full, float[] lanes, int part) {
-    FloatVector sum = FloatVector.zero(FLOAT);
-    for (int i = 0; i < full; i += VIRTUAL) {
-      sum = load(a, aAt + i * 4L).fma(load(b, bAt + i * 4L), sum);
-    }
-    sum.intoArray(lanes, part);
   }
 
   // --- exp ------------------------------------------------------------------------------------

@@ -6,13 +6,13 @@ import org.jspecify.annotations.Nullable;
 
 /// Working memory of one thread, kept from call to call. Contents are whatever the last use left.
 final class Scratch {
-  private static final int SLOTS = 16;
+  private static final int SLOTS = 20;
 
   private final float[][] arrays = new float[SLOTS][0];
-  private final @Nullable MemorySegment[] segments = new MemorySegment[SLOTS];
+  private short[] shorts = new short[0];
+  private @Nullable MemorySegment segment;
 
-  /// A heap array of at least `length` floats. Heap arrays hold what the innermost loops load as
-  /// vectors side by side with scalars: there they are several times faster than segments.
+  /// A heap array of at least `length` floats.
   ///
   /// @param slot distinguishes the arrays that one op uses at the same time
   float[] floats(int slot, int length) {
@@ -22,13 +22,21 @@ final class Scratch {
     return arrays[slot];
   }
 
-  /// Native memory of at least `length` floats, freed with this object.
-  MemorySegment segment(int slot, long length) {
-    MemorySegment segment = segments[slot];
-    if (segment == null || segment.byteSize() < 4 * length) {
-      segment = Arena.ofAuto().allocate(4 * length, 64);
-      segments[slot] = segment;
+  /// A heap array of at least `length` shorts.
+  short[] shorts(int length) {
+    if (shorts.length < length) {
+      shorts = new short[length];
     }
-    return segment;
+    return shorts;
+  }
+
+  /// Native memory of exactly `length` floats, freed with this object.
+  MemorySegment segment(long length) {
+    MemorySegment memory = segment;
+    if (memory == null || memory.byteSize() < 4 * length) {
+      memory = Arena.ofAuto().allocate(4 * length, 64);
+      segment = memory;
+    }
+    return memory.asSlice(0, 4 * length);
   }
 }

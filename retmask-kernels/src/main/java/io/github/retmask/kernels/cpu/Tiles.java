@@ -1,7 +1,6 @@
 package io.github.retmask.kernels.cpu;
 
 import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
-import static io.github.retmask.kernels.cpu.Lanes.LE;
 import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
 
@@ -14,13 +13,10 @@ import jdk.incubator.vector.FloatVector;
 ///
 /// Six rows by two vectors fill the 16 registers of AVX2 (12 sums, 2 of B, 1 of A) and hide the
 /// latency of the multiply-adds. The rows are written out by hand because vectors in an array would
-/// be boxed. A and C are segments, B must be an array: with B in a segment the same loop ran eight
-/// times slower (JDK 25).
+/// be boxed. Scalars of A come from where they lie; B and C are arrays, see [Blocks].
 final class Tiles {
   /// Columns of a tile.
   static final int TILE = 2 * WIDTH;
-
-  private static final long VECTOR_BYTES = 4L * WIDTH;
 
   private Tiles() {}
 
@@ -28,7 +24,7 @@ final class Tiles {
   ///
   /// @param aAt byte of A[0][0]; A[r][k] lies at `aAt + r aRow + k aStep`
   /// @param b a panel, B[k][j] at `bAt + 64 k + j`
-  /// @param cAt byte of C[0][0]; C[r][j] lies at `cAt + r cRow + 4 j`
+  /// @param cAt C[0][0]; C[r][j] lies at `cAt + r cRow + j`
   /// @param resume whether the chains start from C instead of zero
   static void multiply(
       MemorySegment a,
@@ -37,9 +33,9 @@ final class Tiles {
       long aStep,
       float[] b,
       int bAt,
-      MemorySegment c,
-      long cAt,
-      long cRow,
+      float[] c,
+      int cAt,
+      int cRow,
       int rows,
       int steps,
       boolean resume) {
@@ -60,8 +56,8 @@ final class Tiles {
     }
   }
 
-  private static FloatVector start(MemorySegment c, long at, boolean resume) {
-    return resume ? FloatVector.fromMemorySegment(FLOAT, c, at, LE) : FloatVector.zero(FLOAT);
+  private static FloatVector start(float[] c, int at, boolean resume) {
+    return resume ? FloatVector.fromArray(FLOAT, c, at) : FloatVector.zero(FLOAT);
   }
 
   private static FloatVector broadcast(MemorySegment a, long at) {
@@ -76,23 +72,23 @@ final class Tiles {
       long aStep,
       float[] b,
       int bAt,
-      MemorySegment c,
-      long cAt,
-      long cRow,
+      float[] c,
+      int cAt,
+      int cRow,
       int steps,
       boolean resume) {
     FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + VECTOR_BYTES, resume);
+    FloatVector s01 = start(c, cAt + WIDTH, resume);
     FloatVector s10 = start(c, cAt + cRow, resume);
-    FloatVector s11 = start(c, cAt + cRow + VECTOR_BYTES, resume);
+    FloatVector s11 = start(c, cAt + cRow + WIDTH, resume);
     FloatVector s20 = start(c, cAt + 2 * cRow, resume);
-    FloatVector s21 = start(c, cAt + 2 * cRow + VECTOR_BYTES, resume);
+    FloatVector s21 = start(c, cAt + 2 * cRow + WIDTH, resume);
     FloatVector s30 = start(c, cAt + 3 * cRow, resume);
-    FloatVector s31 = start(c, cAt + 3 * cRow + VECTOR_BYTES, resume);
+    FloatVector s31 = start(c, cAt + 3 * cRow + WIDTH, resume);
     FloatVector s40 = start(c, cAt + 4 * cRow, resume);
-    FloatVector s41 = start(c, cAt + 4 * cRow + VECTOR_BYTES, resume);
+    FloatVector s41 = start(c, cAt + 4 * cRow + WIDTH, resume);
     FloatVector s50 = start(c, cAt + 5 * cRow, resume);
-    FloatVector s51 = start(c, cAt + 5 * cRow + VECTOR_BYTES, resume);
+    FloatVector s51 = start(c, cAt + 5 * cRow + WIDTH, resume);
     long a1 = aAt + aRow;
     long a2 = aAt + 2 * aRow;
     long a3 = aAt + 3 * aRow;
@@ -121,18 +117,18 @@ final class Tiles {
       s50 = x5.fma(b0, s50);
       s51 = x5.fma(b1, s51);
     }
-    s00.intoMemorySegment(c, cAt, LE);
-    s01.intoMemorySegment(c, cAt + VECTOR_BYTES, LE);
-    s10.intoMemorySegment(c, cAt + cRow, LE);
-    s11.intoMemorySegment(c, cAt + cRow + VECTOR_BYTES, LE);
-    s20.intoMemorySegment(c, cAt + 2 * cRow, LE);
-    s21.intoMemorySegment(c, cAt + 2 * cRow + VECTOR_BYTES, LE);
-    s30.intoMemorySegment(c, cAt + 3 * cRow, LE);
-    s31.intoMemorySegment(c, cAt + 3 * cRow + VECTOR_BYTES, LE);
-    s40.intoMemorySegment(c, cAt + 4 * cRow, LE);
-    s41.intoMemorySegment(c, cAt + 4 * cRow + VECTOR_BYTES, LE);
-    s50.intoMemorySegment(c, cAt + 5 * cRow, LE);
-    s51.intoMemorySegment(c, cAt + 5 * cRow + VECTOR_BYTES, LE);
+    s00.intoArray(c, cAt);
+    s01.intoArray(c, cAt + WIDTH);
+    s10.intoArray(c, cAt + cRow);
+    s11.intoArray(c, cAt + cRow + WIDTH);
+    s20.intoArray(c, cAt + 2 * cRow);
+    s21.intoArray(c, cAt + 2 * cRow + WIDTH);
+    s30.intoArray(c, cAt + 3 * cRow);
+    s31.intoArray(c, cAt + 3 * cRow + WIDTH);
+    s40.intoArray(c, cAt + 4 * cRow);
+    s41.intoArray(c, cAt + 4 * cRow + WIDTH);
+    s50.intoArray(c, cAt + 5 * cRow);
+    s51.intoArray(c, cAt + 5 * cRow + WIDTH);
   }
 
   /// 4 rows by two vectors.
@@ -143,19 +139,19 @@ final class Tiles {
       long aStep,
       float[] b,
       int bAt,
-      MemorySegment c,
-      long cAt,
-      long cRow,
+      float[] c,
+      int cAt,
+      int cRow,
       int steps,
       boolean resume) {
     FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + VECTOR_BYTES, resume);
+    FloatVector s01 = start(c, cAt + WIDTH, resume);
     FloatVector s10 = start(c, cAt + cRow, resume);
-    FloatVector s11 = start(c, cAt + cRow + VECTOR_BYTES, resume);
+    FloatVector s11 = start(c, cAt + cRow + WIDTH, resume);
     FloatVector s20 = start(c, cAt + 2 * cRow, resume);
-    FloatVector s21 = start(c, cAt + 2 * cRow + VECTOR_BYTES, resume);
+    FloatVector s21 = start(c, cAt + 2 * cRow + WIDTH, resume);
     FloatVector s30 = start(c, cAt + 3 * cRow, resume);
-    FloatVector s31 = start(c, cAt + 3 * cRow + VECTOR_BYTES, resume);
+    FloatVector s31 = start(c, cAt + 3 * cRow + WIDTH, resume);
     long a1 = aAt + aRow;
     long a2 = aAt + 2 * aRow;
     long a3 = aAt + 3 * aRow;
@@ -176,14 +172,14 @@ final class Tiles {
       s30 = x3.fma(b0, s30);
       s31 = x3.fma(b1, s31);
     }
-    s00.intoMemorySegment(c, cAt, LE);
-    s01.intoMemorySegment(c, cAt + VECTOR_BYTES, LE);
-    s10.intoMemorySegment(c, cAt + cRow, LE);
-    s11.intoMemorySegment(c, cAt + cRow + VECTOR_BYTES, LE);
-    s20.intoMemorySegment(c, cAt + 2 * cRow, LE);
-    s21.intoMemorySegment(c, cAt + 2 * cRow + VECTOR_BYTES, LE);
-    s30.intoMemorySegment(c, cAt + 3 * cRow, LE);
-    s31.intoMemorySegment(c, cAt + 3 * cRow + VECTOR_BYTES, LE);
+    s00.intoArray(c, cAt);
+    s01.intoArray(c, cAt + WIDTH);
+    s10.intoArray(c, cAt + cRow);
+    s11.intoArray(c, cAt + cRow + WIDTH);
+    s20.intoArray(c, cAt + 2 * cRow);
+    s21.intoArray(c, cAt + 2 * cRow + WIDTH);
+    s30.intoArray(c, cAt + 3 * cRow);
+    s31.intoArray(c, cAt + 3 * cRow + WIDTH);
   }
 
   /// 2 rows by two vectors.
@@ -194,15 +190,15 @@ final class Tiles {
       long aStep,
       float[] b,
       int bAt,
-      MemorySegment c,
-      long cAt,
-      long cRow,
+      float[] c,
+      int cAt,
+      int cRow,
       int steps,
       boolean resume) {
     FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + VECTOR_BYTES, resume);
+    FloatVector s01 = start(c, cAt + WIDTH, resume);
     FloatVector s10 = start(c, cAt + cRow, resume);
-    FloatVector s11 = start(c, cAt + cRow + VECTOR_BYTES, resume);
+    FloatVector s11 = start(c, cAt + cRow + WIDTH, resume);
     long a1 = aAt + aRow;
     for (int k = 0; k < steps; k++) {
       FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
@@ -215,10 +211,10 @@ final class Tiles {
       s10 = x1.fma(b0, s10);
       s11 = x1.fma(b1, s11);
     }
-    s00.intoMemorySegment(c, cAt, LE);
-    s01.intoMemorySegment(c, cAt + VECTOR_BYTES, LE);
-    s10.intoMemorySegment(c, cAt + cRow, LE);
-    s11.intoMemorySegment(c, cAt + cRow + VECTOR_BYTES, LE);
+    s00.intoArray(c, cAt);
+    s01.intoArray(c, cAt + WIDTH);
+    s10.intoArray(c, cAt + cRow);
+    s11.intoArray(c, cAt + cRow + WIDTH);
   }
 
   /// One row by two vectors.
@@ -228,12 +224,12 @@ final class Tiles {
       long aStep,
       float[] b,
       int bAt,
-      MemorySegment c,
-      long cAt,
+      float[] c,
+      int cAt,
       int steps,
       boolean resume) {
     FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + VECTOR_BYTES, resume);
+    FloatVector s01 = start(c, cAt + WIDTH, resume);
     for (int k = 0; k < steps; k++) {
       FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
       FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + WIDTH);
@@ -242,7 +238,7 @@ final class Tiles {
       s00 = x0.fma(b0, s00);
       s01 = x0.fma(b1, s01);
     }
-    s00.intoMemorySegment(c, cAt, LE);
-    s01.intoMemorySegment(c, cAt + VECTOR_BYTES, LE);
+    s00.intoArray(c, cAt);
+    s01.intoArray(c, cAt + WIDTH);
   }
 }

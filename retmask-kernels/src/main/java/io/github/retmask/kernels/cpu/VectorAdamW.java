@@ -1,7 +1,9 @@
 package io.github.retmask.kernels.cpu;
 
-import static io.github.retmask.kernels.cpu.Lanes.LE;
+import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
 import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
+import static io.github.retmask.kernels.cpu.VectorElementwise.read;
+import static io.github.retmask.kernels.cpu.VectorElementwise.write;
 
 import io.github.retmask.backend.AdamWStep;
 import io.github.retmask.tensor.Tensor;
@@ -15,13 +17,24 @@ final class VectorAdamW {
 
   static void adamW(
       WorkerPool pool, Tensor param, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
-    MemorySegment p = param.segment();
-    MemorySegment g = grad.segment();
-    MemorySegment first = m.segment();
-    MemorySegment second = v.segment();
+    MemorySegment params = param.segment();
+    MemorySegment grads = grad.segment();
+    MemorySegment firsts = m.segment();
+    MemorySegment seconds = v.segment();
     Factors factors = Factors.of(step);
     VectorElementwise.stretches(
-        pool, param.size(), (from, count) -> update(p, g, first, second, 4 * from, count, factors));
+        pool,
+        param.size(),
+        (from, count, scratch) -> {
+          float[] p = read(scratch, 0, params, from, count);
+          float[] g = read(scratch, 1, grads, from, count);
+          float[] m1 = read(scratch, 2, firsts, from, count);
+          float[] m2 = read(scratch, 3, seconds, from, count);
+          update(p, g, m1, m2, count, factors);
+          write(params, from, p, count);
+          write(firsts, from, m1, count);
+          write(seconds, from, m2, count);
+        });
   }
 
   /// The scalars of a step, combined in double and rounded once.
@@ -61,36 +74,18 @@ final class VectorAdamW {
   }
 
   private static void update(
-      MemorySegment param,
-      MemorySegment grad,
-      MemorySegment m,
-      MemorySegment v,
-      long at,
-      int count,
-      Factors f) {
-    int i = 0;
-    for (; i <= count - WIDTH; i += WIDTH) {
-      long o = at + i * 4L;
-      FloatVector g = Lanes.load(grad, o).mul(f.scale);
-      FloatVector m1 = Lanes.load(m, o).mul(f.keep1).add(g.mul(f.take1));
-      FloatVector v1 = Lanes.load(v, o).mul(f.keep2).add(g.mul(f.take2).mul(g));
+      float[] param, float[] grad, float[] m, float[] v, int count, Factors f) {
+    for (int i = 0; i < count; i += WIDTH) {
+      FloatVector g = FloatVector.fromArray(FLOAT, grad, i).mul(f.scale);
+      FloatVector m1 = FloatVector.fromArray(FLOAT, m, i).mul(f.keep1).add(g.mul(f.take1));
+      FloatVector v1 = FloatVector.fromArray(FLOAT, v, i).mul(f.keep2).add(g.mul(f.take2).mul(g));
       FloatVector root = v1.div(f.correction).sqrt().add(f.eps);
-      m1.intoMemorySegment(m, o, LE);
-      v1.intoMemorySegment(v, o, LE);
-      Lanes.load(param, o)
+      m1.intoArray(m, i);
+      v1.intoArray(v, i);
+      FloatVector.fromArray(FLOAT, param, i)
           .mul(f.keepParam)
           .sub(m1.mul(f.rate).div(root))
-          .intoMemorySegment(param, o, LE);
-    }
-    for (; i < count; i++) {
-      long o = at + i * 4L;
-      float g = Lanes.get(grad, o) * f.scale;
-      float m1 = Lanes.get(m, o) * f.keep1 + g * f.take1;
-      float v1 = Lanes.get(v, o) * f.keep2 + g * f.take2 * g;
-      float root = (float) Math.sqrt(v1 / f.correction) + f.eps;
-      Lanes.set(m, o, m1);
-      Lanes.set(v, o, v1);
-      Lanes.set(param, o, Lanes.get(param, o) * f.keepParam - m1 * f.rate / root);
+          .intoArray(param, i);
     }
   }
 }

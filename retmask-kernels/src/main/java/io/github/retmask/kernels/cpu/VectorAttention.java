@@ -17,8 +17,8 @@ import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorOperators;
 import org.jspecify.annotations.Nullable;
 
-/// Attention with an online softmax over blocks of 64 keys (Dao et al. 2022), for a (row, kv head,
-/// chunk of queries) at a time.
+/// Attention with an online softmax over blocks of 64 keys (Dao et al. 2022), for a (row, chunk of
+/// queries, some kv heads) at a time.
 ///
 /// A block of keys is transposed once and shared by the chunk's queries and by the query heads of
 /// the group; scores are formed with keys side by side in the lanes, z with elements of v. Blocks
@@ -31,22 +31,32 @@ final class VectorAttention {
   private static final int KEYS = COLUMNS;
   private static final int BLOCK = KEYS * COLUMNS;
 
+  /// Floats of q per token that one task takes: neighbouring heads are copied in one piece.
+  private static final int HEADS = 256;
+
   /// Multiply-adds below which a second thread is not worth waking.
   private static final long SMALL = 1 << 17;
 
   private static final int QUERY = 0;
   private static final int KEY = 1;
-  private static final int KEY_T = 2;
-  private static final int VALUE = 3;
-  private static final int SCORE = 4;
-  private static final int OUT = 5;
-  private static final int STATE = 6;
-  private static final int LANES = 7;
-  private static final int D_OUT = 8;
-  private static final int D_SCORE = 9;
-  private static final int D_QUERY = 10;
-  private static final int D_KEY_T = 11;
-  private static final int D_VALUE_T = 12;
+  private static final int VALUE = 2;
+  private static final int KEY_T = 3;
+  private static final int PANEL = 4;
+  private static final int SCORE = 5;
+  private static final int OUT = 6;
+  private static final int MAX = 7;
+  private static final int LANES = 8;
+  private static final int LSE = 9;
+  private static final int Z = 10;
+  private static final int D_OUT = 11;
+  private static final int D_OUT_PANEL = 12;
+  private static final int QUERY_PANEL = 13;
+  private static final int D_SCORE = 14;
+  private static final int D_QUERY = 15;
+  private static final int D_KEY_T = 16;
+  private static final int D_VALUE_T = 17;
+  private static final int VALUE_T = 18;
+  private static final int DELTA = 19;
 
   private VectorAttention() {}
 
@@ -54,9 +64,9 @@ final class VectorAttention {
   ///
   /// @param panels panels of 64 that D fills
   private record Call(
-      Tensor q,
-      Tensor k,
-      Tensor v,
+      MemorySegment q,
+      MemorySegment k,
+      MemorySegment v,
       BatchLayout layout,
       HeadPlan plan,
       AttentionSpec spec,
@@ -69,9 +79,9 @@ final class VectorAttention {
         Tensor q, Tensor k, Tensor v, BatchLayout layout, HeadPlan plan, AttentionSpec spec) {
       int headDim = (int) q.dim(2);
       return new Call(
-          q,
-          k,
-          v,
+          q.segment(),
+          k.segment(),
+          v.segment(),
           layout,
           plan,
           spec,
@@ -99,19 +109,29 @@ final class VectorAttention {
       return Math.min(COLUMNS, headDim - panel * COLUMNS);
     }
 
-    /// Rows of `[.., D]` as a panel per 64 elements, a panel every `stride` floats.
-    void copyRows(
-        float[] to, int toAt, int stride, MemorySegment from, long at, long rowBytes, int rows) {
+    /// Kv heads per task, so that there are `wanted` tasks or as many as there can be.
+    int headsPerTask(int items, int wanted) {
+      int most = Math.clamp(HEADS / Math.max(1, group() * headDim), 1, kvHeads);
+      while (most > 1 && items * ((kvHeads + most - 1) / most) < wanted) {
+        most--;
+      }
+      return most;
+    }
+
+    /// Rows of a head as panels: `to[panel][row][d]`.
+    void panels(float[] to, int stride, float[] from, int at, int row, int rows) {
       for (int p = 0; p < panels; p++) {
-        Panels.copy(
-            to, toAt + p * stride, from, at + 4L * p * COLUMNS, rowBytes, rows, panelWidth(p));
+        int columns = panelWidth(p);
+        for (int r = 0; r < rows; r++) {
+          Blocks.copyWide(to, p * stride + r * COLUMNS, from, at + r * row + p * COLUMNS, columns);
+        }
       }
     }
 
-    /// The same, transposed: `to[d][row]`.
-    void transposeRows(float[] to, MemorySegment from, long at, long rowBytes, int rows) {
+    /// Rows of a head transposed, as panels: `to[panel][d][row]`.
+    void transposed(float[] to, float[] from, int at, int row, int rows) {
       for (int p = 0; p < panels; p++) {
-        Panels.transpose(to, p * BLOCK, from, at + 4L * p * COLUMNS, rowBytes, rows, panelWidth(p));
+        Panels.transpose(to, p * BLOCK, from, at + p * COLUMNS, row, rows, panelWidth(p));
       }
     }
   }
@@ -130,57 +150,56 @@ final class VectorAttention {
       AttentionSpec spec,
       @Nullable AttentionReadout readout) {
     Call call = Call.of(q, k, v, layout, plan, spec);
-    int chunks = 0;
+    Chunks chunks = Chunks.of(layout, QUERIES);
     long work = 0;
     for (int r = 0; r < layout.rows(); r++) {
-      chunks += (layout.length(r) + QUERIES - 1) / QUERIES;
       work += (long) layout.length(r) * layout.keys(r) * call.heads * call.headDim;
     }
-    int[] rows = new int[chunks];
-    int[] starts = new int[chunks];
-    int chunk = 0;
-    for (int r = 0; r < layout.rows(); r++) {
-      for (int t = 0; t < layout.length(r); t += QUERIES) {
-        rows[chunk] = r;
-        starts[chunk++] = t;
-      }
-    }
-    int tasks = chunks * call.kvHeads;
+    int wanted = pool.threads() == 1 ? 1 : (int) Math.min(3L * pool.threads(), work / SMALL);
+    int kvPerTask = call.headsPerTask(chunks.count(), wanted);
+    int cuts = (call.kvHeads + kvPerTask - 1) / kvPerTask;
+    int tasks = chunks.count() * cuts;
     pool.ranges(
         tasks,
         1,
-        Math.max(1, SMALL * tasks / Math.max(1, work)),
+        Math.max(1, tasks / Math.max(1, wanted)),
         (from, to, scratch) -> {
           for (int task = (int) from; task < to; task++) {
-            int c = task / call.kvHeads;
-            int row = rows[c];
-            int end = Math.min(starts[c] + QUERIES, layout.length(row));
-            new Forward(call, z, lse, readout, row, task % call.kvHeads, starts[c], end, scratch)
-                .run();
+            int kvHead = task % cuts * kvPerTask;
+            int kvCount = Math.min(kvPerTask, call.kvHeads - kvHead);
+            new Forward(call, z, lse, readout, chunks, task / cuts, kvHead, kvCount, scratch).run();
           }
         });
   }
 
-  /// One forward task: the queries `[from, to)` of a row for the query heads of one kv head.
+  /// One forward task: a chunk of queries for the query heads of some kv heads.
   private static final class Forward {
     private final Call call;
     private final MemorySegment z;
     private final MemorySegment lse;
     private final @Nullable AttentionReadout readout;
     private final int row;
-    private final int kvHead;
-    private final int from;
+    private final int kvHead; // the first
+    private final int kvCount;
+    private final int heads; // query heads
+    private final int width; // of their part of q
+    private final int kvWidth; // of their part of k
     private final int count;
     private final int position; // of the first query
     private final int token; // of the first query
-    private final float[] query; // [group][panel][QUERIES][64], times scale
-    private final float[] keyT; // [panel][64 d][64 keys]
-    private final float[] value; // [panel][64 keys][64 d]
+    private final int outRow; // D in whole vectors
+    private final float[] query; // [count][heads][D], times scale
+    private final float[] key; // [64 keys][kvCount][D]
+    private final float[] value; // [64 keys][kvCount][D]
+    private final float[] keyT; // [panel][64 d][64 keys] of one kv head
+    private final float[] panel; // [panel][64 keys][64 d], values of one kv head
     private final float[] score; // [QUERIES][64 keys]; scores, then weights
-    private final float[] out; // [group][panel][QUERIES][64]
-    private final float[] max; // [group][QUERIES]
-    private final float[] lanes; // [group][QUERIES][16], sums of exp(score - max)
-    private final int @Nullable [] asked; // [QUERIES], index of the read-out query or -1
+    private final float[] out; // [heads][QUERIES][outRow]
+    private final float[] max; // [heads][QUERIES]
+    private final float[] lanes; // [heads][QUERIES][16], sums of exp(score - max)
+    private final float[] lses; // [count][heads]
+    private final float[] zs; // [count][heads][D]
+    private final int @Nullable [] asked; // [count], index of the read-out query or negative
     private final int[] low = new int[QUERIES]; // visible part of the block
     private final int[] high = new int[QUERIES];
 
@@ -189,29 +208,36 @@ final class VectorAttention {
         Tensor z,
         Tensor lse,
         @Nullable AttentionReadout readout,
-        int row,
+        Chunks chunks,
+        int chunk,
         int kvHead,
-        int from,
-        int to,
+        int kvCount,
         Scratch scratch) {
       this.call = call;
       this.z = z.segment();
       this.lse = lse.segment();
       this.readout = readout;
-      this.row = row;
+      this.row = chunks.rows()[chunk];
       this.kvHead = kvHead;
-      this.from = from;
-      this.count = to - from;
-      this.position = call.layout.past(row) + from;
-      this.token = call.layout.tokenStart(row) + from;
-      int rows = call.group() * QUERIES;
-      query = scratch.floats(QUERY, rows * call.panels * COLUMNS);
+      this.kvCount = kvCount;
+      this.heads = kvCount * call.group();
+      this.width = heads * call.headDim;
+      this.kvWidth = kvCount * call.headDim;
+      this.count = chunks.length(chunk);
+      this.position = call.layout.past(row) + chunks.starts()[chunk];
+      this.token = chunks.token(chunk);
+      this.outRow = (call.headDim + WIDTH - 1) / WIDTH * WIDTH;
+      query = scratch.floats(QUERY, count * width + WIDTH);
+      key = scratch.floats(KEY, KEYS * kvWidth + WIDTH);
+      value = scratch.floats(VALUE, KEYS * kvWidth + WIDTH);
       keyT = scratch.floats(KEY_T, call.panels * BLOCK);
-      value = scratch.floats(VALUE, call.panels * BLOCK);
+      panel = scratch.floats(PANEL, call.panels * BLOCK);
       score = scratch.floats(SCORE, QUERIES * KEYS);
-      out = scratch.floats(OUT, rows * call.panels * COLUMNS);
-      max = scratch.floats(STATE, rows);
-      lanes = scratch.floats(LANES, rows * VIRTUAL);
+      out = scratch.floats(OUT, heads * QUERIES * outRow);
+      max = scratch.floats(MAX, heads * QUERIES);
+      lanes = scratch.floats(LANES, heads * QUERIES * VIRTUAL);
+      lses = scratch.floats(LSE, count * heads);
+      zs = scratch.floats(Z, count * width + WIDTH);
       asked = readout == null ? null : askedQueries(readout);
     }
 
@@ -227,89 +253,46 @@ final class VectorAttention {
 
     void run() {
       boolean attends = false;
-      for (int g = 0; g < call.group(); g++) {
-        attends |= begin(g);
+      for (int h = 0; h < heads; h++) {
+        attends |= attends(h);
       }
-      if (!attends) {
-        return;
-      }
-      for (int block = firstKey() / KEYS * KEYS; block < position + count; block += KEYS) {
-        boolean loaded = false;
-        for (int g = 0; g < call.group(); g++) {
-          if (see(g, block)) {
-            if (!loaded) {
-              load(block);
-              loaded = true;
-            }
-            attend(g, block);
-          }
+      if (attends) {
+        begin();
+        for (int block = firstKey() / KEYS * KEYS; block < position + count; block += KEYS) {
+          block(block);
         }
       }
-      for (int g = 0; g < call.group(); g++) {
-        if (attends(g)) {
-          finish(g);
-        }
-      }
+      finish();
     }
 
-    private int head(int g) {
-      return kvHead * call.group() + g;
+    private int head(int h) {
+      return kvHead * call.group() + h;
     }
 
-    private Mode mode(int g) {
-      return call.plan.mode(row, head(g));
+    private Mode mode(int h) {
+      return call.plan.mode(row, head(h));
     }
 
-    private boolean attends(int g) {
-      return mode(g) == Mode.ATTEND || mode(g) == Mode.UNIFORM;
+    private boolean attends(int h) {
+      return mode(h) == Mode.ATTEND || mode(h) == Mode.UNIFORM;
     }
 
-    private int outAt(int g, int panel) {
-      return (g * call.panels + panel) * QUERIES * COLUMNS;
+    private Visible visible(int h) {
+      return Visible.of(call.plan, call.spec, row, head(h));
     }
 
-    /// Prepares a head; false when it does not attend and is done.
-    private boolean begin(int g) {
-      int head = head(g);
-      if (!attends(g)) {
-        float @Nullable [] mean = mode(g) == Mode.MEAN ? call.plan.mean(row, head) : null;
-        for (int i = 0; i < count; i++) {
-          long at = call.at(token + i, head);
-          if (mean == null) {
-            z.asSlice(at, 4L * call.headDim).fill((byte) 0);
-          } else {
-            MemorySegment.copy(mean, 0, z, Lanes.F32, at, call.headDim);
-          }
-          Lanes.set(lse, 4L * ((long) (token + i) * call.heads + head), Float.NEGATIVE_INFINITY);
-          if (asked != null && asked[i] >= 0) {
-            reportNothing(asked[i], head);
-          }
-        }
-        return false;
-      }
-      int stride = QUERIES * COLUMNS;
-      call.copyRows(
-          query, outAt(g, 0), stride, call.q.segment(), call.at(token, head), call.at(1, 0), count);
-      int size = call.panels * stride;
-      scale(query, g * size, size, call.spec.scale());
-      Arrays.fill(out, g * size, (g + 1) * size, 0f);
-      Arrays.fill(max, g * QUERIES, (g + 1) * QUERIES, Float.NEGATIVE_INFINITY);
-      Arrays.fill(lanes, g * QUERIES * VIRTUAL, (g + 1) * QUERIES * VIRTUAL, 0f);
-      if (readout != null) {
-        beginReport(readout, g);
-      }
-      return true;
-    }
-
-    private void beginReport(AttentionReadout report, int g) {
-      Visible visible = Visible.of(call.plan, call.spec, row, head(g));
-      for (int i = 0; i < count; i++) {
-        if (asked(i) >= 0) {
-          long at = (long) asked(i) * call.heads + head(g);
-          report.topPosition().setInt(at, visible.first(position + i, 0, position + i + 1));
-          for (int s = 0; s < report.spans()[asked(i)].length; s++) {
-            report.spanMass().set(spanAt(report, asked(i), head(g), s), 0f);
-          }
+    private void begin() {
+      long at = call.at(token, head(0));
+      Blocks.read(query, 0, width, call.q, at, call.at(1, 0), count, width);
+      scale(query, 0, count * width, call.spec.scale());
+      for (int h = 0; h < heads; h++) {
+        if (attends(h)) {
+          int size = QUERIES * outRow;
+          Arrays.fill(out, h * size, h * size + count * outRow, 0f);
+          int state = h * QUERIES;
+          Arrays.fill(max, state, state + count, Float.NEGATIVE_INFINITY);
+          Arrays.fill(lanes, state * VIRTUAL, (state + count) * VIRTUAL, 0f);
+          beginReport(h);
         }
       }
     }
@@ -317,21 +300,42 @@ final class VectorAttention {
     /// First key that any query of any head sees.
     private int firstKey() {
       int first = Integer.MAX_VALUE;
-      for (int g = 0; g < call.group(); g++) {
-        if (attends(g)) {
-          Visible visible = Visible.of(call.plan, call.spec, row, head(g));
-          first = Math.min(first, visible.first(position, 0, position + 1));
+      for (int h = 0; h < heads; h++) {
+        if (attends(h)) {
+          first = Math.min(first, visible(h).first(position, 0, position + 1));
         }
       }
       return first;
     }
 
-    /// Finds what each query of a head sees of a block; false when nothing.
-    private boolean see(int g, int block) {
-      if (!attends(g)) {
-        return false;
+    private void block(int block) {
+      boolean loaded = false;
+      for (int g = 0; g < kvCount; g++) {
+        boolean packed = false;
+        for (int h = g * call.group(); h < (g + 1) * call.group(); h++) {
+          if (!attends(h) || !see(visible(h), block)) {
+            continue;
+          }
+          // The keys up to the last query's own: those after it may not exist yet.
+          int keys = Math.min(KEYS, position + count - block);
+          if (!loaded) {
+            long at = call.kvAt(call.layout.keyStart(row) + (long) block, kvHead);
+            Blocks.read(key, 0, kvWidth, call.k, at, call.kvAt(1, 0), keys, kvWidth);
+            Blocks.read(value, 0, kvWidth, call.v, at, call.kvAt(1, 0), keys, kvWidth);
+            loaded = true;
+          }
+          if (!packed) {
+            call.transposed(keyT, key, g * call.headDim, kvWidth, keys);
+            call.panels(panel, BLOCK, value, g * call.headDim, kvWidth, keys);
+            packed = true;
+          }
+          attend(h, visible(h), block);
+        }
       }
-      Visible visible = Visible.of(call.plan, call.spec, row, head(g));
+    }
+
+    /// Finds what each query sees of a block; false when nothing.
+    private boolean see(Visible visible, int block) {
       boolean any = false;
       for (int i = 0; i < count; i++) {
         low[i] = visible.first(position + i, block, block + KEYS) - block;
@@ -341,18 +345,8 @@ final class VectorAttention {
       return any;
     }
 
-    /// Loads the keys of a block up to the last query's own: those after it may not exist yet.
-    private void load(int block) {
-      int keys = Math.min(KEYS, position + count - block);
-      long at = call.kvAt(call.layout.keyStart(row) + (long) block, kvHead);
-      long rowBytes = call.kvAt(1, 0);
-      call.transposeRows(keyT, call.k.segment(), at, rowBytes, keys);
-      call.copyRows(value, 0, BLOCK, call.v.segment(), at, rowBytes, keys);
-    }
-
-    private void attend(int g, int block) {
-      Visible visible = Visible.of(call.plan, call.spec, row, head(g));
-      boolean uniform = mode(g) == Mode.UNIFORM;
+    private void attend(int h, Visible visible, int block) {
+      boolean uniform = mode(h) == Mode.UNIFORM;
       for (int i = 0; i < count; i += 6) {
         int rows = Math.min(6, count - i);
         int end = 0;
@@ -364,56 +358,64 @@ final class VectorAttention {
         }
         Arrays.fill(score, i * KEYS, (i + rows) * KEYS, 0f);
         for (int p = 0; p < call.panels && !uniform; p++) {
-          int a = outAt(g, p) + i * COLUMNS;
-          int steps = call.panelWidth(p);
-          PanelTiles.multiply(query, a, keyT, p * BLOCK, score, i * KEYS, rows, end, steps);
+          PanelTiles.multiply(
+              query,
+              i * width + h * call.headDim + p * COLUMNS,
+              width,
+              keyT,
+              p * BLOCK,
+              score,
+              i * KEYS,
+              KEYS,
+              rows,
+              end,
+              call.panelWidth(p));
         }
         for (int r = i; r < i + rows; r++) {
           if (low[r] < high[r]) {
-            hide(score, r * KEYS, visible, position + r, block, low[r], high[r]);
-            softmax(g, r, block);
+            softmax(h, visible, r, block);
           }
         }
-        gather(g, visible, block, i, rows);
+        gather(h, visible, block, i, rows);
       }
     }
 
     /// Takes the visible scores of query i into its running softmax and turns them into weights.
-    private void softmax(int g, int i, int block) {
+    private void softmax(int h, Visible visible, int i, int block) {
       int at = i * KEYS;
       int from = low[i] & -VIRTUAL;
       int to = high[i] + VIRTUAL - 1 & -VIRTUAL;
-      int state = g * QUERIES + i;
+      hide(
+          score,
+          at,
+          from,
+          to,
+          Float.NEGATIVE_INFINITY,
+          visible,
+          position + i,
+          block,
+          low[i],
+          high[i]);
+      int state = h * QUERIES + i;
       float before = max[state];
       float top = Math.max(before, largest(score, at + from, to - from));
       float keep = before == top ? 1f : Lanes.exp(before - top);
       max[state] = top;
-      AttentionReadout report = asked != null && asked[i] >= 0 ? readout : null;
-      if (report != null && top > before) {
-        int j = low[i];
-        while (score[at + j] != top) {
-          j++;
-        }
-        report.topPosition().setInt((long) asked(i) * call.heads + head(g), block + j);
+      if (asked(i) >= 0 && top > before) {
+        reportTop(h, i, block, top);
       }
       weights(score, at + from, to - from, top, keep, lanes, state * VIRTUAL);
       if (keep != 1f) {
-        for (int p = 0; p < call.panels; p++) {
-          scale(out, outAt(g, p) + i * COLUMNS, COLUMNS, keep);
-        }
+        scale(out, state * outRow, outRow, keep);
       }
-      if (report != null) {
-        gatherSpans(report, g, i, block, keep);
+      if (asked(i) >= 0) {
+        reportSpans(h, i, block, keep);
       }
-    }
-
-    private int asked(int i) {
-      return asked == null ? -1 : asked[i];
     }
 
     /// Adds weights times values to z of some queries, visible keys ascending: together where all
     /// of them see the keys, else one by one, so that no query touches a value that it does not see.
-    private void gather(int g, Visible visible, int block, int i, int rows) {
+    private void gather(int h, Visible visible, int block, int i, int rows) {
       int common = 0;
       int end = KEYS;
       boolean hole = false;
@@ -424,29 +426,29 @@ final class VectorAttention {
       }
       if (rows < 6 || common >= end || hole) {
         for (int r = i; r < i + rows; r++) {
-          gatherAlone(g, visible, block, r);
+          gatherAlone(h, visible, block, r);
         }
         return;
       }
       for (int r = i; r < i + rows; r++) {
-        gather(g, r, 1, low[r], common);
+        gather(h, r, 1, low[r], common);
       }
-      gather(g, i, rows, common, end);
+      gather(h, i, rows, common, end);
       for (int r = i; r < i + rows; r++) {
-        gather(g, r, 1, end, high[r]);
+        gather(h, r, 1, end, high[r]);
       }
     }
 
-    private void gatherAlone(int g, Visible visible, int block, int i) {
+    private void gatherAlone(int h, Visible visible, int block, int i) {
       if (visible.hasHole(position + i, block + low[i], block + high[i])) {
-        gather(g, i, 1, low[i], visible.sinkTo(position + i) - block);
-        gather(g, i, 1, visible.nearFrom(position + i) - block, high[i]);
+        gather(h, i, 1, low[i], visible.sinkTo(position + i) - block);
+        gather(h, i, 1, visible.nearFrom(position + i) - block, high[i]);
       } else {
-        gather(g, i, 1, low[i], high[i]);
+        gather(h, i, 1, low[i], high[i]);
       }
     }
 
-    private void gather(int g, int i, int rows, int keyFrom, int keyTo) {
+    private void gather(int h, int i, int rows, int keyFrom, int keyTo) {
       if (keyFrom >= keyTo) {
         return;
       }
@@ -454,96 +456,143 @@ final class VectorAttention {
         PanelTiles.multiply(
             score,
             i * KEYS + keyFrom,
-            value,
+            KEYS,
+            panel,
             p * BLOCK + keyFrom * COLUMNS,
             out,
-            outAt(g, p) + i * COLUMNS,
+            (h * QUERIES + i) * outRow + p * COLUMNS,
+            outRow,
             rows,
             call.panelWidth(p),
             keyTo - keyFrom);
       }
     }
 
-    private void gatherSpans(AttentionReadout report, int g, int i, int block, float keep) {
-      int[][] spans = report.spans()[asked(i)];
+    /// Writes z and lse of all heads.
+    private void finish() {
+      int headDim = call.headDim;
+      for (int i = 0; i < count; i++) {
+        for (int h = 0; h < heads; h++) {
+          int at = i * width + h * headDim;
+          float logSumExp = Float.NEGATIVE_INFINITY;
+          float share = 0;
+          if (attends(h)) {
+            int state = h * QUERIES + i;
+            float sum = Lanes.tree(lanes, state * VIRTUAL);
+            share = 1 / sum;
+            logSumExp = (float) (max[state] + StrictMath.log(sum));
+            // Whole vectors: what this writes past the head's end is overwritten by the next head.
+            scaleInto(zs, at, out, state * outRow, outRow, share);
+          } else if (mode(h) == Mode.MEAN) {
+            System.arraycopy(call.plan.mean(row, head(h)), 0, zs, at, headDim);
+          } else {
+            Arrays.fill(zs, at, at + headDim, 0f);
+          }
+          lses[i * heads + h] = logSumExp;
+          report(h, i, share, logSumExp);
+        }
+      }
+      Blocks.write(z, call.at(token, head(0)), call.at(1, 0), zs, 0, width, count, width);
+      long lseAt = 4L * ((long) token * call.heads + head(0));
+      Blocks.write(lse, lseAt, 4L * call.heads, lses, 0, heads, count, heads);
+    }
+
+    // Read-outs: accumulated where they are delivered.
+
+    private int asked(int i) {
+      return asked == null ? -1 : asked[i];
+    }
+
+    private long reportAt(int h, int i) {
+      return (long) asked(i) * call.heads + head(h);
+    }
+
+    private void beginReport(int h) {
+      for (int i = 0; i < count && readout != null; i++) {
+        if (asked(i) >= 0) {
+          int first = visible(h).first(position + i, 0, position + i + 1);
+          readout.topPosition().setInt(reportAt(h, i), first);
+          int spans = readout.spans()[asked(i)].length;
+          for (int s = 0; s < spans; s++) {
+            readout.spanMass().set(reportAt(h, i) * spans + s, 0f);
+          }
+        }
+      }
+    }
+
+    private void reportTop(int h, int i, int block, float top) {
+      if (readout != null) {
+        int j = low[i];
+        while (score[i * KEYS + j] != top) {
+          j++;
+        }
+        readout.topPosition().setInt(reportAt(h, i), block + j);
+      }
+    }
+
+    private void reportSpans(int h, int i, int block, float keep) {
+      if (readout == null) {
+        return;
+      }
+      int[][] spans = readout.spans()[asked(i)];
       for (int s = 0; s < spans.length; s++) {
-        long at = spanAt(report, asked(i), head(g), s);
-        float mass = report.spanMass().get(at) * keep;
+        long at = reportAt(h, i) * spans.length + s;
+        float mass = readout.spanMass().get(at) * keep;
         int end = Math.min(high[i], spans[s][1] - block);
         for (int j = Math.max(low[i], spans[s][0] - block); j < end; j++) {
           mass += score[i * KEYS + j];
         }
-        report.spanMass().set(at, mass);
+        readout.spanMass().set(at, mass);
       }
     }
 
-    private long spanAt(AttentionReadout report, int query, int head, int span) {
-      return ((long) query * call.heads + head) * report.spans()[query].length + span;
-    }
-
-    private void finish(int g) {
-      int head = head(g);
-      for (int i = 0; i < count; i++) {
-        int state = g * QUERIES + i;
-        float sum = Lanes.tree(lanes, state * VIRTUAL);
-        float share = 1 / sum;
-        for (int p = 0; p < call.panels; p++) {
-          int at = outAt(g, p) + i * COLUMNS;
-          scale(out, at, COLUMNS, share);
-          MemorySegment.copy(
-              out,
-              at,
-              z,
-              Lanes.F32,
-              call.at(token + i, head) + 4L * p * COLUMNS,
-              call.panelWidth(p));
-        }
-        float logSumExp = (float) (max[state] + StrictMath.log(sum));
-        Lanes.set(lse, 4L * ((long) (token + i) * call.heads + head), logSumExp);
-        if (readout != null && asked(i) >= 0) {
-          report(readout, asked(i), head, share, logSumExp);
-        }
-      }
-    }
-
-    private void report(
-        AttentionReadout report, int query, int head, float share, float logSumExp) {
-      long at = (long) query * call.heads + head;
-      report.topWeight().set(at, share); // exp(max - max) / sum
-      report.logSumExp().set(at, logSumExp);
-      for (int s = 0; s < report.spans()[query].length; s++) {
-        long span = spanAt(report, query, head, s);
-        report.spanMass().set(span, report.spanMass().get(span) * share);
-      }
-    }
-
-    private void reportNothing(int query, int head) {
-      AttentionReadout report = readout;
-      if (report == null) {
+    /// The largest weight is exp(max - max) / sum: `share`; 0 when nothing attends.
+    private void report(int h, int i, float share, float logSumExp) {
+      if (readout == null || asked(i) < 0) {
         return;
       }
-      long at = (long) query * call.heads + head;
-      report.topPosition().setInt(at, -1);
-      report.topWeight().set(at, 0f);
-      report.logSumExp().set(at, Float.NEGATIVE_INFINITY);
-      for (int s = 0; s < report.spans()[query].length; s++) {
-        report.spanMass().set(spanAt(report, query, head, s), 0f);
+      long at = reportAt(h, i);
+      readout.topWeight().set(at, share);
+      readout.logSumExp().set(at, logSumExp);
+      if (!attends(h)) {
+        readout.topPosition().setInt(at, -1);
+      }
+      int spans = readout.spans()[asked(i)].length;
+      for (int s = 0; s < spans; s++) {
+        float mass = attends(h) ? readout.spanMass().get(at * spans + s) * share : 0f;
+        readout.spanMass().set(at * spans + s, mass);
       }
     }
   }
 
-  /// Sets what query i does not see between `low` and `high`, widened to whole groups of 16, to
-  /// -infinity.
+  /// Sets what query i does not see within `[from, to)` of a block to `value`.
+  ///
+  /// @param low first visible key, relative to the block
+  /// @param high end of the visible keys, relative to the block
   private static void hide(
-      float[] score, int at, Visible visible, int i, int block, int low, int high) {
-    Arrays.fill(score, at + (low & -VIRTUAL), at + low, Float.NEGATIVE_INFINITY);
-    int holeFrom = Math.max(low, visible.sinkTo(i) - block);
-    int holeTo = Math.min(high, visible.nearFrom(i) - block);
-    if (holeFrom < holeTo) {
-      Arrays.fill(score, at + holeFrom, at + holeTo, Float.NEGATIVE_INFINITY);
+      float[] x,
+      int at,
+      int from,
+      int to,
+      float value,
+      Visible visible,
+      int i,
+      int block,
+      int low,
+      int high) {
+    fill(x, at + from, at + low, value);
+    fill(
+        x,
+        at + Math.max(low, visible.sinkTo(i) - block),
+        at + Math.min(high, visible.nearFrom(i) - block),
+        value);
+    fill(x, at + high, at + to, value);
+  }
+
+  private static void fill(float[] x, int from, int to, float value) {
+    for (int i = from; i < to; i++) {
+      x[i] = value;
     }
-    int end = high + VIRTUAL - 1 & -VIRTUAL;
-    Arrays.fill(score, at + high, at + end, Float.NEGATIVE_INFINITY);
   }
 
   /// Largest of n floats, n a multiple of 16.
@@ -560,26 +609,30 @@ final class VectorAttention {
       float[] x, int at, int n, float max, float keep, float[] sum, int sumAt) {
     for (int part = 0; part < VIRTUAL; part += WIDTH) {
       FloatVector total = FloatVector.fromArray(FLOAT, sum, sumAt + part).mul(keep);
-      for (int i = 0; i < n; i += VIRTUAL) {
-        FloatVector weight = Lanes.exp(FloatVector.fromArray(FLOAT, x, at + part + i).sub(max));
-        weight.intoArray(x, at + part + i);
+      for (int i = part; i < n; i += VIRTUAL) {
+        FloatVector weight = Lanes.exp(FloatVector.fromArray(FLOAT, x, at + i).sub(max));
+        weight.intoArray(x, at + i);
         total = total.add(weight);
       }
       total.intoArray(sum, sumAt + part);
     }
   }
 
-  /// `x *= factor` for n floats, n a multiple of 16.
+  /// `x *= factor` for n floats and the rest of the last vector.
   private static void scale(float[] x, int at, int n, float factor) {
+    scaleInto(x, at, x, at, n, factor);
+  }
+
+  private static void scaleInto(float[] to, int toAt, float[] x, int at, int n, float factor) {
     for (int i = 0; i < n; i += WIDTH) {
-      FloatVector.fromArray(FLOAT, x, at + i).mul(factor).intoArray(x, at + i);
+      FloatVector.fromArray(FLOAT, x, at + i).mul(factor).intoArray(to, toAt + i);
     }
   }
 
   // --- backward -------------------------------------------------------------------------------
 
-  /// Gradients of [#attention], a (row, kv head) per task: the blocks of keys ascending, for each
-  /// the query heads of the group, for each the queries ascending.
+  /// Gradients of [#attention], a (row, some kv heads) per task: the blocks of keys ascending, for
+  /// each the query heads, for each the queries ascending.
   static void backward(
       WorkerPool pool,
       Tensor dq,
@@ -599,158 +652,182 @@ final class VectorAttention {
     for (int r = 0; r < layout.rows(); r++) {
       work += 2L * layout.length(r) * layout.length(r) * call.heads * call.headDim;
     }
-    int tasks = layout.rows() * call.kvHeads;
+    int wanted = pool.threads() == 1 ? 1 : (int) Math.min(3L * pool.threads(), work / SMALL);
+    int kvPerTask = call.headsPerTask(layout.rows(), wanted);
+    int cuts = (call.kvHeads + kvPerTask - 1) / kvPerTask;
+    int tasks = layout.rows() * cuts;
+    Gradients gradients =
+        new Gradients(
+            dq.segment(), dk.segment(), dv.segment(), dz.segment(), z.segment(), lse.segment());
     pool.ranges(
         tasks,
         1,
-        Math.max(1, SMALL * tasks / Math.max(1, work)),
+        Math.max(1, tasks / Math.max(1, wanted)),
         (from, to, scratch) -> {
           for (int task = (int) from; task < to; task++) {
-            new Backward(
-                    call,
-                    dq.segment(),
-                    dk.segment(),
-                    dv.segment(),
-                    dz.segment(),
-                    z.segment(),
-                    lse.segment(),
-                    task / call.kvHeads,
-                    task % call.kvHeads,
-                    scratch)
-                .run();
+            int kvHead = task % cuts * kvPerTask;
+            int kvCount = Math.min(kvPerTask, call.kvHeads - kvHead);
+            new Backward(call, gradients, task / cuts, kvHead, kvCount, scratch).run();
           }
         });
   }
 
-  /// One backward task: a row and a kv head.
+  private record Gradients(
+      MemorySegment dq,
+      MemorySegment dk,
+      MemorySegment dv,
+      MemorySegment dz,
+      MemorySegment z,
+      MemorySegment lse) {}
+
+  /// One backward task: a row and some kv heads.
   private static final class Backward {
     private final Call call;
-    private final MemorySegment dq;
-    private final MemorySegment dk;
-    private final MemorySegment dv;
-    private final MemorySegment dz;
-    private final MemorySegment z;
-    private final MemorySegment lse;
+    private final Gradients gradients;
     private final int row;
-    private final int kvHead;
-    private final int length;
+    private final int kvHead; // the first
+    private final int kvCount;
+    private final int heads; // query heads
+    private final int width; // of their part of q
+    private final int kvWidth; // of their part of k
+    private final int length; // T
     private final int start; // first token
-    private final float[] delta; // [group][T]
-    private final float[] query; // [panel][QUERIES][64], times scale
-    private final float[] dOut; // [panel][QUERIES][64], dz
-    private final float[] key; // [panel][64 keys][64 d]
+    private final float[] query; // [T][heads][D], times scale
+    private final float[] dOut; // [T][heads][D], dz
+    private final float[] dQuery; // [T][heads][D]
+    private final float[] lses; // [T][heads]
+    private final float[] delta; // [T][heads]
+    private final float[] key; // [64 keys][kvCount][D]; dk at last
+    private final float[] value; // [64 keys][kvCount][D]; dv at last
+    private final float[] panel; // [panel][64 keys][64 d], keys of one kv head
     private final float[] keyT; // [panel][64 d][64 keys]
     private final float[] valueT; // [panel][64 d][64 keys]
+    private final float[] queries; // [panel][QUERIES][64]
+    private final float[] dOuts; // [panel][QUERIES][64]
     private final float[] score; // [QUERIES][64 keys]; scores, then weights
     private final float[] dScore; // [QUERIES][64 keys]
-    private final float[] dQuery; // [panel][QUERIES][64]
+    private final float[] dQueries; // [QUERIES][D in whole vectors]
     private final float[] dKeyT; // [panel][64 d][64 keys]
     private final float[] dValueT; // [panel][64 d][64 keys]
     private final float[] lanes; // [16]
 
-    Backward(
-        Call call,
-        MemorySegment dq,
-        MemorySegment dk,
-        MemorySegment dv,
-        MemorySegment dz,
-        MemorySegment z,
-        MemorySegment lse,
-        int row,
-        int kvHead,
-        Scratch scratch) {
+    Backward(Call call, Gradients gradients, int row, int kvHead, int kvCount, Scratch scratch) {
       this.call = call;
-      this.dq = dq;
-      this.dk = dk;
-      this.dv = dv;
-      this.dz = dz;
-      this.z = z;
-      this.lse = lse;
+      this.gradients = gradients;
       this.row = row;
       this.kvHead = kvHead;
+      this.kvCount = kvCount;
+      this.heads = kvCount * call.group();
+      this.width = heads * call.headDim;
+      this.kvWidth = kvCount * call.headDim;
       this.length = call.layout.length(row);
       this.start = call.layout.tokenStart(row);
       int rows = call.panels * QUERIES * COLUMNS;
-      delta = scratch.floats(STATE, call.group() * length);
-      query = scratch.floats(QUERY, rows);
-      dOut = scratch.floats(D_OUT, rows);
-      key = scratch.floats(KEY, call.panels * BLOCK);
+      query = scratch.floats(QUERY, length * width + WIDTH);
+      dOut = scratch.floats(D_OUT, length * width + WIDTH);
+      dQuery = scratch.floats(D_QUERY, length * width + WIDTH);
+      lses = scratch.floats(LSE, length * heads);
+      delta = scratch.floats(DELTA, length * heads);
+      key = scratch.floats(KEY, KEYS * kvWidth + WIDTH);
+      value = scratch.floats(VALUE, KEYS * kvWidth + WIDTH);
+      panel = scratch.floats(PANEL, call.panels * BLOCK);
       keyT = scratch.floats(KEY_T, call.panels * BLOCK);
-      valueT = scratch.floats(VALUE, call.panels * BLOCK);
+      valueT = scratch.floats(VALUE_T, call.panels * BLOCK);
+      queries = scratch.floats(QUERY_PANEL, rows);
+      dOuts = scratch.floats(D_OUT_PANEL, rows);
       score = scratch.floats(SCORE, QUERIES * KEYS);
       dScore = scratch.floats(D_SCORE, QUERIES * KEYS);
-      dQuery = scratch.floats(D_QUERY, rows);
+      dQueries = scratch.floats(OUT, rows);
       dKeyT = scratch.floats(D_KEY_T, call.panels * BLOCK);
       dValueT = scratch.floats(D_VALUE_T, call.panels * BLOCK);
       lanes = scratch.floats(LANES, VIRTUAL);
     }
 
-    private int head(int g) {
-      return kvHead * call.group() + g;
+    private int head(int h) {
+      return kvHead * call.group() + h;
     }
 
-    private Mode mode(int g) {
-      return call.plan.mode(row, head(g));
+    private Mode mode(int h) {
+      return call.plan.mode(row, head(h));
+    }
+
+    private boolean attends(int h) {
+      return mode(h) == Mode.ATTEND || mode(h) == Mode.UNIFORM;
     }
 
     void run() {
-      for (int g = 0; g < call.group(); g++) {
-        for (int i = 0; i < length; i++) {
-          long at = call.at(start + i, head(g));
-          dq.asSlice(at, 4L * call.headDim).fill((byte) 0);
-          if (mode(g) == Mode.ATTEND) {
-            delta[g * length + i] = Lanes.dot(dz, at, z, at, call.headDim, lanes);
-          }
-        }
-      }
+      begin();
       for (int block = 0; block < length; block += KEYS) {
         int keys = Math.min(KEYS, length - block);
         long at = call.kvAt(start + (long) block, kvHead);
-        long rowBytes = call.kvAt(1, 0);
-        call.copyRows(key, 0, BLOCK, call.k.segment(), at, rowBytes, keys);
-        call.transposeRows(keyT, call.k.segment(), at, rowBytes, keys);
-        call.transposeRows(valueT, call.v.segment(), at, rowBytes, keys);
-        Arrays.fill(dKeyT, 0, call.panels * BLOCK, 0f);
-        Arrays.fill(dValueT, 0, call.panels * BLOCK, 0f);
-        for (int g = 0; g < call.group(); g++) {
-          if (mode(g) == Mode.ATTEND || mode(g) == Mode.UNIFORM) {
-            Visible visible = Visible.of(call.plan, call.spec, row, head(g));
-            int end = (int) Math.min(length, visible.lastQuery(block, block + keys));
-            for (int from = block; from < end; from += QUERIES) {
-              chunk(g, visible, block, from, Math.min(QUERIES, end - from));
-            }
-          }
+        Blocks.read(key, 0, kvWidth, call.k, at, call.kvAt(1, 0), keys, kvWidth);
+        Blocks.read(value, 0, kvWidth, call.v, at, call.kvAt(1, 0), keys, kvWidth);
+        for (int g = 0; g < kvCount; g++) {
+          block(g, block, keys);
         }
-        storeTransposed(dk, at, rowBytes, dKeyT, keys);
-        storeTransposed(dv, at, rowBytes, dValueT, keys);
+        Blocks.write(gradients.dk, at, call.kvAt(1, 0), key, 0, kvWidth, keys, kvWidth);
+        Blocks.write(gradients.dv, at, call.kvAt(1, 0), value, 0, kvWidth, keys, kvWidth);
       }
+      long at = call.at(start, head(0));
+      Blocks.write(gradients.dq, at, call.at(1, 0), dQuery, 0, width, length, width);
     }
 
-    private void storeTransposed(MemorySegment to, long at, long rowBytes, float[] from, int keys) {
-      for (int j = 0; j < keys; j++) {
-        for (int p = 0; p < call.panels; p++) {
-          long row = at + j * rowBytes + 4L * p * COLUMNS;
-          int fromAt = p * BLOCK + j;
-          for (int d = 0; d < call.panelWidth(p); d++) {
-            to.set(Lanes.F32, row + d * 4L, from[fromAt + d * COLUMNS]);
+    private void begin() {
+      long at = call.at(start, head(0));
+      long rowBytes = call.at(1, 0);
+      // z passes through the array of q
+      Blocks.read(query, 0, width, gradients.z, at, rowBytes, length, width);
+      Blocks.read(dOut, 0, width, gradients.dz, at, rowBytes, length, width);
+      for (int i = 0; i < length; i++) {
+        for (int h = 0; h < heads; h++) {
+          int from = i * width + h * call.headDim;
+          delta[i * heads + h] = Lanes.dot(dOut, from, query, from, call.headDim, lanes);
+        }
+      }
+      Blocks.read(query, 0, width, call.q, at, rowBytes, length, width);
+      scale(query, 0, length * width, call.spec.scale());
+      long lseAt = 4L * ((long) start * call.heads + head(0));
+      Blocks.read(lses, 0, heads, gradients.lse, lseAt, 4L * call.heads, length, heads);
+      Arrays.fill(dQuery, 0, length * width, 0f);
+    }
+
+    /// The gradients of a block of keys and values of one kv head, which they replace.
+    private void block(int g, int block, int keys) {
+      int at = g * call.headDim;
+      call.panels(panel, BLOCK, key, at, kvWidth, keys);
+      call.transposed(keyT, key, at, kvWidth, keys);
+      call.transposed(valueT, value, at, kvWidth, keys);
+      for (int p = 0; p < call.panels; p++) {
+        int size = call.panelWidth(p) * KEYS;
+        Arrays.fill(dKeyT, p * BLOCK, p * BLOCK + size, 0f);
+        Arrays.fill(dValueT, p * BLOCK, p * BLOCK + size, 0f);
+      }
+      for (int h = g * call.group(); h < (g + 1) * call.group(); h++) {
+        if (attends(h)) {
+          Visible visible = Visible.of(call.plan, call.spec, row, head(h));
+          int end = (int) Math.min(length, visible.lastQuery(block, block + keys));
+          for (int from = block; from < end; from += QUERIES) {
+            chunk(h, visible, block, from, Math.min(QUERIES, end - from));
           }
         }
+      }
+      for (int p = 0; p < call.panels; p++) {
+        int to = at + p * COLUMNS;
+        int columns = call.panelWidth(p);
+        Panels.transpose(key, to, kvWidth, dKeyT, p * BLOCK, KEYS, columns, keys);
+        Panels.transpose(value, to, kvWidth, dValueT, p * BLOCK, KEYS, columns, keys);
       }
     }
 
     /// Queries `[from, from + count)` of a head against a block of keys.
-    private void chunk(int g, Visible visible, int block, int from, int count) {
-      int head = head(g);
-      long at = call.at(start + (long) from, head);
-      long rowBytes = call.at(1, 0);
+    private void chunk(int h, Visible visible, int block, int from, int count) {
       int stride = QUERIES * COLUMNS;
-      boolean uniform = mode(g) == Mode.UNIFORM;
-      call.copyRows(dOut, 0, stride, dz, at, rowBytes, count);
-      if (!uniform) {
-        call.copyRows(query, 0, stride, call.q.segment(), at, rowBytes, count);
-        scale(query, 0, call.panels * stride, call.spec.scale());
-        Arrays.fill(dQuery, 0, call.panels * stride, 0f);
-      }
+      int at = from * width + h * call.headDim;
+      boolean uniform = mode(h) == Mode.UNIFORM;
+      call.panels(dOuts, stride, dOut, at, width, count);
+      call.panels(queries, stride, query, at, width, count);
+      int dRow = (call.headDim + WIDTH - 1) / WIDTH * WIDTH;
+      Arrays.fill(dQueries, 0, count * dRow, 0f);
       for (int i = 0; i < count; i += 6) {
         int rows = Math.min(6, count - i);
         int end = Math.min(KEYS, from + i + rows - block); // past the last query's own key
@@ -758,24 +835,20 @@ final class VectorAttention {
         Arrays.fill(dScore, i * KEYS, (i + rows) * KEYS, 0f);
         for (int p = 0; p < call.panels && !uniform; p++) {
           int a = p * stride + i * COLUMNS;
+          int b = p * BLOCK;
+          int c = i * KEYS;
           int steps = call.panelWidth(p);
-          PanelTiles.multiply(query, a, keyT, p * BLOCK, score, i * KEYS, rows, end, steps);
-          PanelTiles.multiply(dOut, a, valueT, p * BLOCK, dScore, i * KEYS, rows, end, steps);
+          PanelTiles.multiply(queries, a, COLUMNS, keyT, b, score, c, KEYS, rows, end, steps);
+          PanelTiles.multiply(dOuts, a, COLUMNS, valueT, b, dScore, c, KEYS, rows, end, steps);
         }
         for (int r = i; r < i + rows; r++) {
-          weigh(g, visible, block, from, r, uniform);
+          weigh(h, visible, block, from, r, uniform);
         }
         for (int p = 0; p < call.panels && !uniform; p++) {
+          int c = i * dRow + p * COLUMNS;
+          int columns = call.panelWidth(p);
           PanelTiles.multiply(
-              dScore,
-              i * KEYS,
-              key,
-              p * BLOCK,
-              dQuery,
-              p * stride + i * COLUMNS,
-              rows,
-              call.panelWidth(p),
-              end);
+              dScore, i * KEYS, KEYS, panel, p * BLOCK, dQueries, c, dRow, rows, columns, end);
         }
       }
       for (int j = 0; j < KEYS; j += Tiles.TILE) {
@@ -784,21 +857,21 @@ final class VectorAttention {
           int a = p * stride + first * COLUMNS;
           int b = first * KEYS + j;
           int c = p * BLOCK + j;
-          int width = call.panelWidth(p);
+          int rows = call.panelWidth(p);
           int steps = count - first;
-          PanelTiles.multiplyTransposed(dOut, a, score, b, dValueT, c, width, steps);
+          PanelTiles.multiplyTransposed(dOuts, a, score, b, dValueT, c, KEYS, rows, steps);
           if (!uniform) {
-            PanelTiles.multiplyTransposed(query, a, dScore, b, dKeyT, c, width, steps);
+            PanelTiles.multiplyTransposed(queries, a, dScore, b, dKeyT, c, KEYS, rows, steps);
           }
         }
       }
       if (!uniform) {
-        addQueryGradients(at, rowBytes, count);
+        addQueryGradients(at, dRow, count);
       }
     }
 
     /// Turns the scores of a query into weights and dp into ds.
-    private void weigh(int g, Visible visible, int block, int from, int i, boolean uniform) {
+    private void weigh(int h, Visible visible, int block, int from, int i, boolean uniform) {
       int position = from + i;
       int low = visible.first(position, block, block + KEYS) - block;
       int high = visible.end(position, block, block + KEYS) - block;
@@ -808,35 +881,30 @@ final class VectorAttention {
         Arrays.fill(dScore, at, at + KEYS, 0f);
         return;
       }
-      Arrays.fill(score, at, at + low, Float.NEGATIVE_INFINITY);
-      Arrays.fill(score, at + high, at + KEYS, Float.NEGATIVE_INFINITY);
-      hide(score, at, visible, position, block, low, high);
+      hide(score, at, 0, KEYS, Float.NEGATIVE_INFINITY, visible, position, block, low, high);
       if (uniform) {
-        Arrays.fill(dScore, at, at + KEYS, 0f);
         weights(score, at, KEYS, 0f, 0f, lanes, 0); // 1 where visible, else 0
         scale(score, at, KEYS, 1f / visible.count(position));
       } else {
-        float total = Lanes.get(lse, 4L * ((start + (long) position) * call.heads + head(g)));
-        differences(score, dScore, at, total, delta[g * length + position]);
+        int state = position * heads + h;
+        differences(score, dScore, at, lses[state], delta[state]);
+        hide(dScore, at, 0, KEYS, 0f, visible, position, block, low, high); // even where dp is NaN
       }
     }
 
-    private void addQueryGradients(long at, long rowBytes, int count) {
+    private void addQueryGradients(int at, int dRow, int count) {
+      float scale = call.spec.scale();
       for (int i = 0; i < count; i++) {
-        for (int p = 0; p < call.panels; p++) {
-          long to = at + i * rowBytes + 4L * p * COLUMNS;
-          int fromAt = (p * QUERIES + i) * COLUMNS;
-          int width = call.panelWidth(p);
-          int d = 0;
-          for (; d + WIDTH <= width; d += WIDTH) {
-            Lanes.load(dq, to + d * 4L)
-                .add(FloatVector.fromArray(FLOAT, dQuery, fromAt + d).mul(call.spec.scale()))
-                .intoMemorySegment(dq, to + d * 4L, Lanes.LE);
-          }
-          for (; d < width; d++) {
-            float sum = Lanes.get(dq, to + d * 4L) + dQuery[fromAt + d] * call.spec.scale();
-            Lanes.set(dq, to + d * 4L, sum);
-          }
+        int to = at + i * width;
+        int from = i * dRow;
+        int d = 0;
+        for (; d <= call.headDim - WIDTH; d += WIDTH) {
+          FloatVector.fromArray(FLOAT, dQuery, to + d)
+              .add(FloatVector.fromArray(FLOAT, dQueries, from + d).mul(scale))
+              .intoArray(dQuery, to + d);
+        }
+        for (; d < call.headDim; d++) {
+          dQuery[to + d] += dQueries[from + d] * scale;
         }
       }
     }

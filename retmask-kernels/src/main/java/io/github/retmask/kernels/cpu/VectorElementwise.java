@@ -1,29 +1,32 @@
 package io.github.retmask.kernels.cpu;
 
-import static io.github.retmask.kernels.cpu.Lanes.LE;
+import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
 import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import jdk.incubator.vector.FloatVector;
 
-/// Sum, cast and sum of squares of whole tensors. Limited by memory.
+/// Sum, cast and sum of squares of whole tensors, and the loop that all elementwise ops share.
+/// Limited by memory.
 final class VectorElementwise {
   /// Elements per thread below which another one is not worth waking.
-  static final long SMALL = 1 << 15;
+  private static final long SMALL = 1 << 15;
 
-  /// Elements of one call of a loop: an int counter stays far from its limit, and the loop's method
-  /// is called often enough to be compiled as a whole.
-  static final int STRETCH = 1 << 13;
+  /// Elements that pass through arrays at once: some arrays of 8 KiB stay in L1.
+  static final int STRETCH = 1 << 11;
 
   /// Elements of a partial sum of squares.
   private static final int PART = 1 << 14;
 
   private VectorElementwise() {}
 
-  /// A loop over a stretch of elements.
+  /// Computes a stretch of elements.
   interface Stretch {
-    void run(long from, int count);
+    /// @param from first element
+    /// @param count elements, at most [#STRETCH]
+    void run(long from, int count, Scratch scratch);
   }
 
   /// Runs `body` over all elements, in stretches that start at multiples of [#STRETCH].
@@ -32,84 +35,85 @@ final class VectorElementwise {
         size,
         STRETCH,
         SMALL,
-        (from, to, _) -> {
+        (from, to, scratch) -> {
           for (long i = from; i < to; i += STRETCH) {
-            body.run(i, (int) Math.min(STRETCH, to - i));
+            body.run(i, (int) Math.min(STRETCH, to - i), scratch);
           }
         });
+  }
+
+  /// The elements of a stretch in an array.
+  static float[] read(Scratch scratch, int slot, MemorySegment from, long first, int count) {
+    float[] array = scratch.floats(slot, STRETCH);
+    MemorySegment.copy(from, Lanes.F32, 4 * first, array, 0, count);
+    return array;
+  }
+
+  static void write(MemorySegment to, long first, float[] array, int count) {
+    MemorySegment.copy(array, 0, to, Lanes.F32, 4 * first, count);
   }
 
   static void add(WorkerPool pool, Tensor out, Tensor a, Tensor b) {
     MemorySegment to = out.segment();
     MemorySegment first = a.segment();
     MemorySegment second = b.segment();
-    stretches(pool, out.size(), (from, count) -> add(to, first, second, 4 * from, count));
+    stretches(
+        pool,
+        out.size(),
+        (from, count, scratch) -> {
+          float[] sum = read(scratch, 0, first, from, count);
+          addTo(sum, read(scratch, 1, second, from, count), count);
+          write(to, from, sum, count);
+        });
   }
 
-  private static void add(MemorySegment out, MemorySegment a, MemorySegment b, long at, int count) {
-    int i = 0;
-    for (; i <= count - WIDTH; i += WIDTH) {
-      long o = at + i * 4L;
-      Lanes.load(a, o).add(Lanes.load(b, o)).intoMemorySegment(out, o, LE);
-    }
-    for (; i < count; i++) {
-      long o = at + i * 4L;
-      Lanes.set(out, o, Lanes.get(a, o) + Lanes.get(b, o));
-    }
-  }
-
-  /// `to += from` for `count` floats.
-  static void add(MemorySegment to, long toAt, MemorySegment from, long at, int count) {
-    int i = 0;
-    for (; i <= count - WIDTH; i += WIDTH) {
-      Lanes.load(to, toAt + i * 4L)
-          .add(Lanes.load(from, at + i * 4L))
-          .intoMemorySegment(to, toAt + i * 4L, LE);
-    }
-    for (; i < count; i++) {
-      Lanes.set(to, toAt + i * 4L, Lanes.get(to, toAt + i * 4L) + Lanes.get(from, at + i * 4L));
+  /// `to += from` for `count` floats and the rest of the last vector.
+  static void addTo(float[] to, float[] from, int count) {
+    for (int i = 0; i < count; i += WIDTH) {
+      FloatVector.fromArray(FLOAT, to, i)
+          .add(FloatVector.fromArray(FLOAT, from, i))
+          .intoArray(to, i);
     }
   }
 
   static void cast(WorkerPool pool, Tensor out, Tensor in) {
     MemorySegment to = out.segment();
     MemorySegment from = in.segment();
-    int inBytes = in.dtype().bytes();
+    DType type = in.dtype();
+    long bytes = type.bytes();
     stretches(
         pool,
         out.size(),
-        (i, count) -> {
-          switch (out.dtype()) {
-            case F32 -> Panels.widen(to, 4 * i, from, i * inBytes, in.dtype(), count);
-            case BF16 -> toBFloat16(to, from, i, in.dtype(), count);
-            default -> toFloat16(to, from, i, in.dtype(), count);
+        (i, count, scratch) -> {
+          float[] wide = scratch.floats(0, STRETCH);
+          Blocks.readWide(wide, 0, from, bytes * i, bytes * count, type, 1, count, scratch);
+          if (out.dtype() == DType.F32) {
+            write(to, i, wide, count);
+            return;
           }
+          short[] bits = scratch.shorts(count);
+          if (out.dtype() == DType.BF16) {
+            toBFloat16(bits, wide, count);
+          } else {
+            toFloat16(bits, wide, count);
+          }
+          MemorySegment.copy(bits, 0, to, Lanes.I16, 2 * i, count);
         });
   }
 
-  private static float widened(MemorySegment from, long i, DType type) {
-    return switch (type) {
-      case BF16 -> Float.intBitsToFloat(from.get(Lanes.I16, i * 2) << 16);
-      case F16 -> Float.float16ToFloat(from.get(Lanes.I16, i * 2));
-      default -> from.get(Lanes.F32, i * 4);
-    };
-  }
-
-  private static void toFloat16(
-      MemorySegment to, MemorySegment from, long at, DType type, int count) {
+  private static void toFloat16(short[] to, float[] from, int count) {
     for (int i = 0; i < count; i++) {
-      to.set(Lanes.I16, (at + i) * 2, Float.floatToFloat16(widened(from, at + i, type)));
+      to[i] = Float.floatToFloat16(from[i]);
     }
   }
 
   /// Adding half of the last kept bit rounds to nearest; the kept bit itself breaks ties to even.
-  private static void toBFloat16(
-      MemorySegment to, MemorySegment from, long at, DType type, int count) {
+  private static void toBFloat16(short[] to, float[] from, int count) {
     for (int i = 0; i < count; i++) {
-      int bits = Float.floatToRawIntBits(widened(from, at + i, type));
+      int bits = Float.floatToRawIntBits(from[i]);
       boolean nan = (bits & 0x7fffffff) > 0x7f800000;
       int rounded = nan ? bits | 0x400000 : bits + 0x7fff + (bits >>> 16 & 1); // NaN made quiet
-      to.set(Lanes.I16, (at + i) * 2, (short) (rounded >>> 16));
+      to[i] = (short) (rounded >>> 16);
     }
   }
 
@@ -121,10 +125,12 @@ final class VectorElementwise {
         x.size(),
         PART,
         SMALL,
-        (i0, i1, _) -> {
+        (i0, i1, scratch) -> {
           for (long i = i0; i < i1; i += PART) {
             int count = (int) Math.min(PART, i1 - i);
-            parts[(int) (i / PART)] = sumOfSquares(from, 4 * i, count);
+            float[] values = scratch.floats(0, PART);
+            MemorySegment.copy(from, Lanes.F32, 4 * i, values, 0, count);
+            parts[(int) (i / PART)] = sumOfSquares(values, count);
           }
         });
     double sum = 0;
@@ -134,7 +140,7 @@ final class VectorElementwise {
     return sum;
   }
 
-  private static double sumOfSquares(MemorySegment x, long at, int count) {
+  private static double sumOfSquares(float[] x, int count) {
     double s0 = 0;
     double s1 = 0;
     double s2 = 0;
@@ -145,24 +151,18 @@ final class VectorElementwise {
     double s7 = 0;
     int i = 0;
     for (; i <= count - 8; i += 8) {
-      long o = at + i * 4L;
-      s0 += square(x, o);
-      s1 += square(x, o + 4);
-      s2 += square(x, o + 8);
-      s3 += square(x, o + 12);
-      s4 += square(x, o + 16);
-      s5 += square(x, o + 20);
-      s6 += square(x, o + 24);
-      s7 += square(x, o + 28);
+      s0 += (double) x[i] * x[i];
+      s1 += (double) x[i + 1] * x[i + 1];
+      s2 += (double) x[i + 2] * x[i + 2];
+      s3 += (double) x[i + 3] * x[i + 3];
+      s4 += (double) x[i + 4] * x[i + 4];
+      s5 += (double) x[i + 5] * x[i + 5];
+      s6 += (double) x[i + 6] * x[i + 6];
+      s7 += (double) x[i + 7] * x[i + 7];
     }
     for (; i < count; i++) {
-      s0 += square(x, at + i * 4L);
+      s0 += (double) x[i] * x[i];
     }
     return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7));
-  }
-
-  private static double square(MemorySegment x, long at) {
-    double value = Lanes.get(x, at);
-    return value * value;
   }
 }

@@ -1,6 +1,6 @@
 package io.github.retmask.kernels.cpu;
 
-import static io.github.retmask.kernels.cpu.Lanes.LE;
+import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
 import static io.github.retmask.kernels.cpu.Lanes.VIRTUAL;
 import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 
@@ -8,15 +8,23 @@ import io.github.retmask.backend.BatchLayout;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+import jdk.incubator.vector.FloatVector;
 import org.jspecify.annotations.Nullable;
 
-/// `out[n,h,:] = gate[row(n),h] z[n,h,:]`; a gate of 0 writes +0 whatever z holds. A (row, head) per
-/// task. Limited by memory.
+/// `out[n,h,:] = gate[row(n),h] z[n,h,:]`; a gate of 0 writes +0 whatever z holds. Limited by
+/// memory.
 final class VectorHeadGate {
+  /// Tokens that pass through arrays at once, and of a partial sum of a gate's gradient.
+  private static final int TOKENS = 32;
+
   /// Floats per thread below which another one is not worth waking.
   private static final long SMALL = 1 << 15;
 
   private static final int LANES = 0;
+  private static final int IN = 1;
+  private static final int OUT = 2;
+  private static final int Z = 3;
 
   private VectorHeadGate() {}
 
@@ -24,7 +32,7 @@ final class VectorHeadGate {
     gate(pool, out, null, z, z, layout, plan);
   }
 
-  /// `dz = gate dOut`, `dGates[r,h] += sum over the row's tokens, ascending, of dOut . z`.
+  /// `dz = gate dOut`, `dGates[r,h] += sum over the row's tokens of dOut . z`.
   static void backward(
       WorkerPool pool,
       Tensor dz,
@@ -46,45 +54,64 @@ final class VectorHeadGate {
       HeadPlan plan) {
     int heads = (int) z.dim(1);
     int headDim = (int) z.dim(2);
+    int width = heads * headDim;
     MemorySegment to = out.segment();
     MemorySegment from = in.segment();
-    long items = (long) layout.rows() * heads;
+    MemorySegment zs = z.segment();
+    Chunks chunks = Chunks.of(layout, TOKENS);
+    double[] partial = new double[dGates == null ? 0 : chunks.count() * heads]; // [chunks,H]
     pool.ranges(
-        items,
+        chunks.count(),
         1,
-        Math.max(1, SMALL * items / Math.max(1, z.size())),
+        Math.max(1, SMALL / TOKENS / Math.max(1, width)),
         (first, last, scratch) -> {
-          for (long item = first; item < last; item++) {
-            int row = (int) (item / heads);
-            int head = (int) (item % heads);
-            float gate = plan.gate(row, head);
-            double sum = 0;
-            for (int n = layout.tokenStart(row); n < layout.tokenStart(row + 1); n++) {
-              long at = 4 * ((long) n * heads + head) * headDim;
-              if (dGates != null) {
-                float[] lanes = scratch.floats(LANES, VIRTUAL);
-                sum += Lanes.dot(from, at, z.segment(), at, headDim, lanes);
-              }
-              scale(to, from, at, gate, headDim);
+          float[] before = scratch.floats(IN, TOKENS * width + WIDTH);
+          float[] after = scratch.floats(OUT, TOKENS * width + WIDTH);
+          float[] lanes = scratch.floats(LANES, VIRTUAL);
+          for (int chunk = (int) first; chunk < last; chunk++) {
+            int row = chunks.rows()[chunk];
+            int count = chunks.length(chunk) * width;
+            long at = 4L * chunks.token(chunk) * width;
+            MemorySegment.copy(from, Lanes.F32, at, before, 0, count);
+            for (int i = 0; i < count; i += headDim) {
+              scale(after, before, i, plan.gate(row, i / headDim % heads), headDim);
             }
             if (dGates != null) {
-              dGates.set(item, (float) (dGates.get(item) + sum));
+              float[] zRows = scratch.floats(Z, TOKENS * width);
+              MemorySegment.copy(zs, Lanes.F32, at, zRows, 0, count);
+              for (int i = 0; i < count; i += headDim) {
+                partial[chunk * heads + i / headDim % heads] +=
+                    Lanes.dot(before, i, zRows, i, headDim, lanes);
+              }
             }
+            MemorySegment.copy(after, 0, to, Lanes.F32, at, count);
           }
         });
+    if (dGates != null) {
+      addGradients(dGates, partial, chunks, heads);
+    }
   }
 
-  private static void scale(MemorySegment out, MemorySegment in, long at, float gate, int count) {
+  private static void addGradients(Tensor dGates, double[] partial, Chunks chunks, int heads) {
+    double[] sums = new double[(int) dGates.size()]; // [B,H]
+    for (int chunk = 0; chunk < chunks.count(); chunk++) {
+      for (int h = 0; h < heads; h++) {
+        sums[chunks.rows()[chunk] * heads + h] += partial[chunk * heads + h];
+      }
+    }
+    for (int i = 0; i < sums.length; i++) {
+      dGates.set(i, (float) (dGates.get(i) + sums[i]));
+    }
+  }
+
+  /// Whole vectors: what is written past the head's end is overwritten by the next head.
+  private static void scale(float[] out, float[] in, int at, float gate, int count) {
     if (gate == 0f) {
-      out.asSlice(at, 4L * count).fill((byte) 0);
+      Arrays.fill(out, at, at + count, 0f);
       return;
     }
-    int i = 0;
-    for (; i <= count - WIDTH; i += WIDTH) {
-      Lanes.load(in, at + i * 4L).mul(gate).intoMemorySegment(out, at + i * 4L, LE);
-    }
-    for (; i < count; i++) {
-      Lanes.set(out, at + i * 4L, Lanes.get(in, at + i * 4L) * gate);
+    for (int i = at; i < at + count; i += WIDTH) {
+      FloatVector.fromArray(FLOAT, in, i).mul(gate).intoArray(out, i);
     }
   }
 }

@@ -1,7 +1,5 @@
 package io.github.retmask.kernels.cpu;
 
-import static io.github.retmask.kernels.cpu.Lanes.LE;
-
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;
@@ -12,6 +10,13 @@ import jdk.incubator.vector.VectorSpecies;
 final class VectorRope {
   /// Floats per thread below which another one is not worth waking.
   private static final long SMALL = 1 << 15;
+
+  /// Floats that pass through an array at once.
+  private static final int BLOCK = 1 << 12;
+
+  private static final int X = 0;
+  private static final int COS = 1;
+  private static final int SIN = 2;
 
   private VectorRope() {}
 
@@ -24,104 +29,88 @@ final class VectorRope {
       Tensor sin,
       Tensor positions,
       int direction) {
-    int heads = (int) x.dim(1);
+    int width = (int) (x.dim(1) * x.dim(2)); // H D
     int headDim = (int) x.dim(2);
     int half = (int) cos.dim(1); // R/2
     MemorySegment to = out.segment();
     MemorySegment from = x.segment();
-    MemorySegment c = cos.segment();
-    MemorySegment s = sin.segment();
-    boolean copyRest = !to.equals(from) && 2 * half < headDim;
+    int block = Math.max(1, BLOCK / Math.max(1, width));
     pool.ranges(
         x.dim(0),
         1,
-        Math.max(1, SMALL / Math.max(1, heads * headDim)),
-        (n0, n1, _) -> {
-          for (long n = n0; n < n1; n++) {
+        Math.max(1, SMALL / Math.max(1, width)),
+        (n0, n1, scratch) -> {
+          float[] xs = scratch.floats(X, block * width);
+          float[] c = scratch.floats(COS, block * half);
+          float[] s = scratch.floats(SIN, block * half);
+          int count;
+          for (long n = n0; n < n1; n += count) {
+            count = run(positions, n, (int) Math.min(block, n1 - n));
             long angles = 4L * positions.getInt(n) * half;
-            for (int h = 0; h < heads; h++) {
-              long at = 4 * (n * heads + h) * headDim;
-              rotate(to, from, at, c, s, angles, half, direction);
-              if (copyRest) {
-                long rest = at + 8L * half;
-                MemorySegment.copy(from, rest, to, rest, 4L * (headDim - 2 * half));
+            MemorySegment.copy(cos.segment(), Lanes.F32, angles, c, 0, count * half);
+            MemorySegment.copy(sin.segment(), Lanes.F32, angles, s, 0, count * half);
+            MemorySegment.copy(from, Lanes.F32, 4 * n * width, xs, 0, count * width);
+            for (int i = 0; i < count; i++) {
+              for (int at = i * width; at < (i + 1) * width; at += headDim) {
+                rotate(xs, at, c, s, i * half, half, direction);
               }
             }
+            MemorySegment.copy(xs, 0, to, Lanes.F32, 4 * n * width, count * width);
           }
         });
   }
 
+  /// Tokens from n on, at most `most`, at consecutive positions: their angles lie in one piece.
+  private static int run(Tensor positions, long n, int most) {
+    int count = 1;
+    int first = positions.getInt(n);
+    while (count < most && positions.getInt(n + count) == first + count) {
+      count++;
+    }
+    return count;
+  }
+
   /// Halves of heads are short: after the widest vectors come narrower ones, then single elements.
   private static void rotate(
-      MemorySegment out,
-      MemorySegment x,
-      long at,
-      MemorySegment cos,
-      MemorySegment sin,
-      long angles,
-      int half,
-      int direction) {
+      float[] x, int at, float[] cos, float[] sin, int angles, int half, int direction) {
     int i = 0;
     if (Lanes.WIDTH >= 16) {
       for (; i <= half - 16; i += 16) {
-        rotate(
-            FloatVector.SPECIES_512,
-            out,
-            x,
-            at + i * 4L,
-            cos,
-            sin,
-            angles + i * 4L,
-            half,
-            direction);
+        rotate(FloatVector.SPECIES_512, x, at + i, half, cos, sin, angles + i, direction);
       }
     }
     if (Lanes.WIDTH >= 8) {
       for (; i <= half - 8; i += 8) {
-        rotate(
-            FloatVector.SPECIES_256,
-            out,
-            x,
-            at + i * 4L,
-            cos,
-            sin,
-            angles + i * 4L,
-            half,
-            direction);
+        rotate(FloatVector.SPECIES_256, x, at + i, half, cos, sin, angles + i, direction);
       }
     }
     for (; i <= half - 4; i += 4) {
-      rotate(
-          FloatVector.SPECIES_128, out, x, at + i * 4L, cos, sin, angles + i * 4L, half, direction);
+      rotate(FloatVector.SPECIES_128, x, at + i, half, cos, sin, angles + i, direction);
     }
     for (; i < half; i++) {
-      long low = at + i * 4L;
-      long high = low + half * 4L;
-      float a = Lanes.get(x, low);
-      float b = Lanes.get(x, high);
-      float c = Lanes.get(cos, angles + i * 4L);
-      float s = Lanes.get(sin, angles + i * 4L) * direction;
-      Lanes.set(out, low, Math.fma(a, c, -(b * s)));
-      Lanes.set(out, high, Math.fma(b, c, a * s));
+      float a = x[at + i];
+      float b = x[at + i + half];
+      float c = cos[angles + i];
+      float s = sin[angles + i] * direction;
+      x[at + i] = Math.fma(a, c, -(b * s));
+      x[at + i + half] = Math.fma(b, c, a * s);
     }
   }
 
   private static void rotate(
       VectorSpecies<Float> species,
-      MemorySegment out,
-      MemorySegment x,
-      long at,
-      MemorySegment cos,
-      MemorySegment sin,
-      long angles,
+      float[] x,
+      int at,
       int half,
+      float[] cos,
+      float[] sin,
+      int angles,
       int direction) {
-    long high = at + half * 4L;
-    FloatVector a = FloatVector.fromMemorySegment(species, x, at, LE);
-    FloatVector b = FloatVector.fromMemorySegment(species, x, high, LE);
-    FloatVector c = FloatVector.fromMemorySegment(species, cos, angles, LE);
-    FloatVector s = FloatVector.fromMemorySegment(species, sin, angles, LE).mul(direction);
-    a.fma(c, b.mul(s).neg()).intoMemorySegment(out, at, LE);
-    b.fma(c, a.mul(s)).intoMemorySegment(out, high, LE);
+    FloatVector a = FloatVector.fromArray(species, x, at);
+    FloatVector b = FloatVector.fromArray(species, x, at + half);
+    FloatVector c = FloatVector.fromArray(species, cos, angles);
+    FloatVector s = FloatVector.fromArray(species, sin, angles).mul(direction);
+    a.fma(c, b.mul(s).neg()).intoArray(x, at);
+    b.fma(c, a.mul(s)).intoArray(x, at + half);
   }
 }

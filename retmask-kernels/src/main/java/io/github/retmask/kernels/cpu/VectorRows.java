@@ -16,14 +16,21 @@ final class VectorRows {
     MemorySegment from = table.segment();
     int width = (int) table.dim(-1);
     DType type = table.dtype();
+    long bytes = (long) width * type.bytes();
     pool.ranges(
         ids.size(),
         1,
         rows(width),
-        (n0, n1, _) -> {
+        (n0, n1, scratch) -> {
           for (long n = n0; n < n1; n++) {
-            long at = (long) ids.getInt(n) * width * type.bytes();
-            Panels.widen(to, n * width * 4, from, at, type, width);
+            long at = ids.getInt(n) * bytes;
+            if (type == DType.F32) {
+              MemorySegment.copy(from, at, to, n * bytes, bytes);
+            } else {
+              float[] row = scratch.floats(0, width);
+              Blocks.readWide(row, 0, from, at, bytes, type, 1, width, scratch);
+              VectorElementwise.write(to, n * width, row, width);
+            }
           }
         });
   }
@@ -33,14 +40,21 @@ final class VectorRows {
     MemorySegment to = dTable.segment();
     MemorySegment from = dOut.segment();
     int width = (int) dTable.dim(-1);
+    int room = width + Lanes.WIDTH;
     int[] index = ids.toInts();
     int tasks = index.length * (long) width < SMALL ? 1 : pool.threads();
     pool.run(
         tasks,
-        (task, _) -> {
+        (task, scratch) -> {
+          float[] sum = scratch.floats(0, room);
+          float[] row = scratch.floats(1, room);
           for (int n = 0; n < index.length; n++) {
             if (index[n] % tasks == task) {
-              VectorElementwise.add(to, 4L * index[n] * width, from, 4L * n * width, width);
+              long at = 4L * index[n] * width;
+              MemorySegment.copy(to, Lanes.F32, at, sum, 0, width);
+              MemorySegment.copy(from, Lanes.F32, 4L * n * width, row, 0, width);
+              VectorElementwise.addTo(sum, row, width);
+              MemorySegment.copy(sum, 0, to, Lanes.F32, at, width);
             }
           }
         });
@@ -48,28 +62,30 @@ final class VectorRows {
 
   static void gather(WorkerPool pool, Tensor out, Tensor in, Tensor rows) {
     long bytes = rowBytes(in);
+    MemorySegment to = out.segment();
+    MemorySegment from = in.segment();
     pool.ranges(
         rows.size(),
         1,
         rows(bytes / 4),
         (m0, m1, _) -> {
           for (long m = m0; m < m1; m++) {
-            long from = rows.getInt(m) * bytes;
-            MemorySegment.copy(in.segment(), from, out.segment(), m * bytes, bytes);
+            MemorySegment.copy(from, rows.getInt(m) * bytes, to, m * bytes, bytes);
           }
         });
   }
 
   static void scatter(WorkerPool pool, Tensor out, Tensor in, Tensor rows) {
     long bytes = rowBytes(out);
+    MemorySegment to = out.segment();
+    MemorySegment from = in.segment();
     pool.ranges(
         rows.size(),
         1,
         rows(bytes / 4),
         (n0, n1, _) -> {
           for (long n = n0; n < n1; n++) {
-            long to = rows.getInt(n) * bytes;
-            MemorySegment.copy(in.segment(), n * bytes, out.segment(), to, bytes);
+            MemorySegment.copy(from, n * bytes, to, rows.getInt(n) * bytes, bytes);
           }
         });
   }

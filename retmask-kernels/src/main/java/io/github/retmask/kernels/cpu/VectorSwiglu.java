@@ -1,8 +1,9 @@
 package io.github.retmask.kernels.cpu;
 
 import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
-import static io.github.retmask.kernels.cpu.Lanes.LE;
 import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
+import static io.github.retmask.kernels.cpu.VectorElementwise.read;
+import static io.github.retmask.kernels.cpu.VectorElementwise.write;
 
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
@@ -14,73 +15,63 @@ final class VectorSwiglu {
 
   static void swiglu(WorkerPool pool, Tensor out, Tensor gate, Tensor up) {
     MemorySegment to = out.segment();
-    MemorySegment g = gate.segment();
-    MemorySegment u = up.segment();
+    MemorySegment gates = gate.segment();
+    MemorySegment ups = up.segment();
     VectorElementwise.stretches(
-        pool, out.size(), (from, count) -> swiglu(to, g, u, 4 * from, count));
+        pool,
+        out.size(),
+        (from, count, scratch) -> {
+          float[] g = read(scratch, 0, gates, from, count);
+          float[] u = read(scratch, 1, ups, from, count);
+          swiglu(g, u, count);
+          write(to, from, g, count);
+        });
   }
 
-  private static void swiglu(
-      MemorySegment out, MemorySegment gate, MemorySegment up, long at, int count) {
-    int i = 0;
-    for (; i <= count - WIDTH; i += WIDTH) {
-      FloatVector g = Lanes.load(gate, at + i * 4L);
-      FloatVector u = Lanes.load(up, at + i * 4L);
-      g.mul(sigmoid(g)).mul(u).intoMemorySegment(out, at + i * 4L, LE);
-    }
-    for (; i < count; i++) {
-      float g = Lanes.get(gate, at + i * 4L);
-      float u = Lanes.get(up, at + i * 4L);
-      Lanes.set(out, at + i * 4L, g * sigmoid(g) * u);
+  /// The result replaces `gate`.
+  private static void swiglu(float[] gate, float[] up, int count) {
+    for (int i = 0; i < count; i += WIDTH) {
+      FloatVector g = FloatVector.fromArray(FLOAT, gate, i);
+      FloatVector u = FloatVector.fromArray(FLOAT, up, i);
+      g.mul(sigmoid(g)).mul(u).intoArray(gate, i);
     }
   }
 
   /// With `s = sigmoid(gate)`: `dUp = dOut gate s`, `dGate = dOut up s (1 + gate (1 - s))`.
   static void backward(
       WorkerPool pool, Tensor dGate, Tensor dUp, Tensor dOut, Tensor gate, Tensor up) {
-    MemorySegment dg = dGate.segment();
-    MemorySegment du = dUp.segment();
-    MemorySegment d = dOut.segment();
-    MemorySegment g = gate.segment();
-    MemorySegment u = up.segment();
+    MemorySegment dGates = dGate.segment();
+    MemorySegment dUps = dUp.segment();
+    MemorySegment dOuts = dOut.segment();
+    MemorySegment gates = gate.segment();
+    MemorySegment ups = up.segment();
     VectorElementwise.stretches(
-        pool, dOut.size(), (from, count) -> backward(dg, du, d, g, u, 4 * from, count));
+        pool,
+        dOut.size(),
+        (from, count, scratch) -> {
+          float[] d = read(scratch, 0, dOuts, from, count);
+          float[] g = read(scratch, 1, gates, from, count);
+          float[] u = read(scratch, 2, ups, from, count);
+          backward(d, g, u, count);
+          write(dUps, from, d, count);
+          write(dGates, from, g, count);
+        });
   }
 
-  private static void backward(
-      MemorySegment dGate,
-      MemorySegment dUp,
-      MemorySegment dOut,
-      MemorySegment gate,
-      MemorySegment up,
-      long at,
-      int count) {
-    int i = 0;
-    for (; i <= count - WIDTH; i += WIDTH) {
-      FloatVector d = Lanes.load(dOut, at + i * 4L);
-      FloatVector g = Lanes.load(gate, at + i * 4L);
-      FloatVector u = Lanes.load(up, at + i * 4L);
+  /// dUp replaces `dOut`, dGate replaces `gate`.
+  private static void backward(float[] dOut, float[] gate, float[] up, int count) {
+    for (int i = 0; i < count; i += WIDTH) {
+      FloatVector d = FloatVector.fromArray(FLOAT, dOut, i);
+      FloatVector g = FloatVector.fromArray(FLOAT, gate, i);
+      FloatVector u = FloatVector.fromArray(FLOAT, up, i);
       FloatVector s = sigmoid(g);
       FloatVector slope = FloatVector.broadcast(FLOAT, 1f).sub(s).mul(g).add(1f).mul(s);
-      d.mul(g.mul(s)).intoMemorySegment(dUp, at + i * 4L, LE);
-      d.mul(u).mul(slope).intoMemorySegment(dGate, at + i * 4L, LE);
-    }
-    for (; i < count; i++) {
-      float d = Lanes.get(dOut, at + i * 4L);
-      float g = Lanes.get(gate, at + i * 4L);
-      float u = Lanes.get(up, at + i * 4L);
-      float s = sigmoid(g);
-      float slope = ((1f - s) * g + 1f) * s;
-      Lanes.set(dUp, at + i * 4L, d * (g * s));
-      Lanes.set(dGate, at + i * 4L, d * u * slope);
+      d.mul(g.mul(s)).intoArray(dOut, i);
+      d.mul(u).mul(slope).intoArray(gate, i);
     }
   }
 
   private static FloatVector sigmoid(FloatVector x) {
     return FloatVector.broadcast(FLOAT, 1f).div(Lanes.exp(x.neg()).add(1f));
-  }
-
-  private static float sigmoid(float x) {
-    return 1f / (Lanes.exp(-x) + 1f);
   }
 }

@@ -1,6 +1,6 @@
 package io.github.retmask.kernels.cpu;
 
-import static io.github.retmask.kernels.cpu.Lanes.LE;
+import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
 import static io.github.retmask.kernels.cpu.Lanes.VIRTUAL;
 import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 
@@ -15,8 +15,8 @@ import jdk.incubator.vector.VectorOperators;
 /// Log-probability of one target per token, from hidden states: `logps = logit[target] - lse`.
 ///
 /// Chunks of tokens, one after the other: [VectorMatmul] writes a chunk's logits into scratch, every
-/// row is reduced where it lies; in the backward the row turns into its gradient there and two more
-/// products follow. Limited by the products.
+/// row is reduced there; in the backward it turns into its gradient and two more products follow.
+/// Limited by the products.
 final class VectorTokenLogProbs {
   /// Logits that exist at once, 16 MiB.
   private static final long LOGITS = 1 << 22;
@@ -28,7 +28,7 @@ final class VectorTokenLogProbs {
   private static final long SMALL = 1 << 13;
 
   private static final int LANES = 0;
-  private static final int CHUNK = 3;
+  private static final int ROW = 1;
 
   private VectorTokenLogProbs() {}
 
@@ -40,18 +40,18 @@ final class VectorTokenLogProbs {
     for (long m0 = 0; m0 < tokens; m0 += size) {
       long from = m0;
       long count = Math.min(size, tokens - m0);
-      Tensor logits = logits(pool, hidden.slice(m0, m0 + count), lmHead);
-      MemorySegment rows = logits.segment();
+      MemorySegment rows = logits(pool, hidden.slice(m0, m0 + count), lmHead).segment();
       pool.ranges(
           count,
           1,
           Math.max(1, SMALL / vocab),
           (r0, r1, scratch) -> {
             float[] lanes = scratch.floats(LANES, VIRTUAL);
+            float[] row = scratch.floats(ROW, vocab + WIDTH);
             for (long r = r0; r < r1; r++) {
-              long at = 4 * r * vocab;
-              double logSumExp = logSumExp(rows, at, vocab, lanes);
-              float logit = Lanes.get(rows, at + 4L * targets.getInt(from + r));
+              MemorySegment.copy(rows, Lanes.F32, 4 * r * vocab, row, 0, vocab);
+              double logSumExp = logSumExp(row, vocab, lanes);
+              float logit = row[targets.getInt(from + r)];
               lse.set(from + r, (float) logSumExp);
               logps.set(from + r, (float) (logit - logSumExp));
             }
@@ -83,13 +83,15 @@ final class VectorTokenLogProbs {
           count,
           1,
           Math.max(1, SMALL / vocab),
-          (r0, r1, _) -> {
+          (r0, r1, scratch) -> {
+            float[] row = scratch.floats(ROW, vocab + WIDTH);
             for (long r = r0; r < r1; r++) {
+              MemorySegment.copy(rows, Lanes.F32, 4 * r * vocab, row, 0, vocab);
               float d = dLogps.get(from + r);
-              long at = 4 * r * vocab;
-              gradient(rows, at, vocab, lse.get(from + r), d);
-              long target = at + 4L * targets.getInt(from + r);
-              Lanes.set(rows, target, Lanes.get(rows, target) + d);
+              int target = targets.getInt(from + r);
+              gradient(row, vocab, lse.get(from + r), -d);
+              row[target] += d;
+              MemorySegment.copy(row, 0, rows, Lanes.F32, 4 * r * vocab, vocab);
             }
           });
       VectorMatmul.backwardInput(
@@ -105,63 +107,56 @@ final class VectorTokenLogProbs {
   /// The logits of a chunk, in scratch.
   private static Tensor logits(WorkerPool pool, Tensor hidden, Tensor lmHead) {
     Shape shape = Shape.of(hidden.dim(0), lmHead.dim(0));
-    MemorySegment memory =
-        pool.callerScratch().segment(CHUNK, shape.size()).asSlice(0, 4 * shape.size());
+    MemorySegment memory = pool.callerScratch().segment(shape.size());
     Tensor logits = Tensor.host("logits", DType.F32, shape, memory);
     VectorMatmul.matmul(pool, logits, hidden, lmHead, null);
     return logits;
   }
 
-  private static double logSumExp(MemorySegment x, long at, int count, float[] lanes) {
-    float max = largest(x, at, count);
+  private static double logSumExp(float[] x, int count, float[] lanes) {
+    float max = largest(x, count);
     double sum = 0;
     for (int i = 0; i < count; i += PART) {
-      sum += sumOfExponentials(x, at + i * 4L, Math.min(PART, count - i), max, lanes);
+      sum += sumOfExponentials(x, i, Math.min(PART, count - i), max, lanes);
     }
     return max + StrictMath.log(sum);
   }
 
-  private static float largest(MemorySegment x, long at, int count) {
-    int i = 0;
+  private static float largest(float[] x, int count) {
+    int full = count & -WIDTH;
     float largest = Float.NEGATIVE_INFINITY;
-    if (count >= WIDTH) {
-      FloatVector top = Lanes.load(x, at);
-      for (i = WIDTH; i <= count - WIDTH; i += WIDTH) {
-        top = top.max(Lanes.load(x, at + i * 4L));
+    if (full > 0) {
+      FloatVector top = FloatVector.fromArray(FLOAT, x, 0);
+      for (int i = WIDTH; i < full; i += WIDTH) {
+        top = top.max(FloatVector.fromArray(FLOAT, x, i));
       }
       largest = top.reduceLanes(VectorOperators.MAX); // exact in any order
     }
-    for (; i < count; i++) {
-      largest = Math.max(largest, Lanes.get(x, at + i * 4L));
+    for (int i = full; i < count; i++) {
+      largest = Math.max(largest, x[i]);
     }
     return largest;
   }
 
-  private static float sumOfExponentials(
-      MemorySegment x, long at, int count, float max, float[] lanes) {
+  private static float sumOfExponentials(float[] x, int at, int count, float max, float[] lanes) {
     int full = count & -VIRTUAL;
     for (int part = 0; part < VIRTUAL; part += WIDTH) {
-      FloatVector sum = FloatVector.zero(Lanes.FLOAT);
-      long from = at + part * 4L;
-      for (int i = 0; i < full; i += VIRTUAL) {
-        sum = sum.add(Lanes.exp(Lanes.load(x, from + i * 4L).sub(max)));
+      FloatVector sum = FloatVector.zero(FLOAT);
+      for (int i = part; i < full; i += VIRTUAL) {
+        sum = sum.add(Lanes.exp(FloatVector.fromArray(FLOAT, x, at + i).sub(max)));
       }
       sum.intoArray(lanes, part);
     }
     for (int i = full; i < count; i++) {
-      lanes[i - full] += Lanes.exp(Lanes.get(x, at + i * 4L) - max);
+      lanes[i - full] += Lanes.exp(x[at + i] - max);
     }
     return Lanes.tree(lanes, 0);
   }
 
-  /// `x = -d exp(x - lse)`.
-  private static void gradient(MemorySegment x, long at, int count, float lse, float d) {
-    int i = 0;
-    for (; i <= count - WIDTH; i += WIDTH) {
-      Lanes.exp(Lanes.load(x, at + i * 4L).sub(lse)).mul(-d).intoMemorySegment(x, at + i * 4L, LE);
-    }
-    for (; i < count; i++) {
-      Lanes.set(x, at + i * 4L, Lanes.exp(Lanes.get(x, at + i * 4L) - lse) * -d);
+  /// `x = factor exp(x - lse)` for `count` floats and the rest of the last vector.
+  private static void gradient(float[] x, int count, float lse, float factor) {
+    for (int i = 0; i < count; i += WIDTH) {
+      Lanes.exp(FloatVector.fromArray(FLOAT, x, i).sub(lse)).mul(factor).intoArray(x, i);
     }
   }
 }

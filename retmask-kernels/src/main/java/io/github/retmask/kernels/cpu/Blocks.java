@@ -1,0 +1,127 @@
+package io.github.retmask.kernels.cpu;
+
+import io.github.retmask.tensor.DType;
+import java.lang.foreign.MemorySegment;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.ShortVector;
+import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorShape;
+import jdk.incubator.vector.VectorSpecies;
+
+/// Moves blocks of matrices between segments and heap arrays. Vectors are loaded from arrays and
+/// stored to arrays only.
+///
+/// The reason: until C2 has compiled it, `reinterpretAsInts` goes through a heap segment, and from
+/// then on the profile of every vector access to a segment holds two kinds of memory. Products that
+/// start or end in a segment then keep their sums boxed: 24 instead of 220 GFLOP/s (JDK 25).
+final class Blocks {
+  /// Half as wide as the float vectors, so that widening fills one.
+  private static final VectorSpecies<Short> HALF =
+      VectorSpecies.of(short.class, VectorShape.forBitSize(Lanes.WIDTH * 16));
+
+  private Blocks() {}
+
+  /// Reads `rows` x `columns` floats.
+  ///
+  /// @param toRow distance of rows in `to`
+  /// @param rowBytes distance of rows in `from`
+  static void read(
+      float[] to,
+      int toAt,
+      int toRow,
+      MemorySegment from,
+      long at,
+      long rowBytes,
+      int rows,
+      int columns) {
+    if (toRow == columns && rowBytes == 4L * columns) {
+      MemorySegment.copy(from, Lanes.F32, at, to, toAt, rows * columns);
+      return;
+    }
+    for (int r = 0; r < rows; r++) {
+      MemorySegment.copy(from, Lanes.F32, at + r * rowBytes, to, toAt + r * toRow, columns);
+    }
+  }
+
+  /// Writes `rows` x `columns` floats.
+  static void write(
+      MemorySegment to,
+      long toAt,
+      long rowBytes,
+      float[] from,
+      int at,
+      int row,
+      int rows,
+      int columns) {
+    if (row == columns && rowBytes == 4L * columns) {
+      MemorySegment.copy(from, at, to, Lanes.F32, toAt, rows * columns);
+      return;
+    }
+    for (int r = 0; r < rows; r++) {
+      MemorySegment.copy(from, at + r * row, to, Lanes.F32, toAt + r * rowBytes, columns);
+    }
+  }
+
+  /// Reads `rows` x `columns` elements of any float type; the rows in `to` are dense.
+  static void readWide(
+      float[] to,
+      int toAt,
+      MemorySegment from,
+      long at,
+      long rowBytes,
+      DType type,
+      int rows,
+      int columns,
+      Scratch scratch) {
+    if (type == DType.F32) {
+      read(to, toAt, columns, from, at, rowBytes, rows, columns);
+    } else if (rowBytes == 2L * columns) {
+      widen(to, toAt, from, at, type, rows * columns, scratch);
+    } else {
+      for (int r = 0; r < rows; r++) {
+        widen(to, toAt + r * columns, from, at + r * rowBytes, type, columns, scratch);
+      }
+    }
+  }
+
+  private static void widen(
+      float[] to, int toAt, MemorySegment from, long at, DType type, int count, Scratch scratch) {
+    short[] bits = scratch.shorts(count);
+    MemorySegment.copy(from, Lanes.I16, at, bits, 0, count);
+    if (type == DType.BF16) {
+      widenBFloat16(to, toAt, bits, count);
+    } else {
+      widenFloat16(to, toAt, bits, count);
+    }
+  }
+
+  private static void widenBFloat16(float[] to, int toAt, short[] bits, int count) {
+    int i = 0;
+    for (; i <= count - Lanes.WIDTH; i += Lanes.WIDTH) {
+      ShortVector.fromArray(HALF, bits, i)
+          .convertShape(VectorOperators.ZERO_EXTEND_S2I, Lanes.INT, 0)
+          .reinterpretAsInts()
+          .lanewise(VectorOperators.LSHL, 16)
+          .reinterpretAsFloats()
+          .intoArray(to, toAt + i);
+    }
+    for (; i < count; i++) {
+      to[toAt + i] = Float.intBitsToFloat(bits[i] << 16);
+    }
+  }
+
+  /// C2 turns this loop into vector conversions where the processor has them.
+  private static void widenFloat16(float[] to, int toAt, short[] bits, int count) {
+    for (int i = 0; i < count; i++) {
+      to[toAt + i] = Float.float16ToFloat(bits[i]);
+    }
+  }
+
+  /// Copies `count` floats, whole vectors at a time: up to a vector's width more than asked for is
+  /// read and written.
+  static void copyWide(float[] to, int toAt, float[] from, int at, int count) {
+    for (int i = 0; i < count; i += Lanes.WIDTH) {
+      FloatVector.fromArray(Lanes.FLOAT, from, at + i).intoArray(to, toAt + i);
+    }
+  }
+}
