@@ -44,11 +44,12 @@ import picocli.CommandLine.Option;
     footer = {
       "",
       "Suite niah: needles from --needles or --trials. needle_recall is the mean ROUGE-1 recall of",
-      "the answers (by tokens where there is no text), needle_success the share of prompts with more",
+      "the answers (by tokens where there is no text), needle_success the share of prompts with"
+          + " more",
       "than half; by length, and by length and depth.",
       "Suite synthetic, for models of a synthetic language: context_exact is the share of exact",
       "answers where the context has one, memory_exact where only memory has.",
-      "Intervals are Wilson's, 95 %. Run again, it goes on where it was.",
+      "Intervals are Wilson's, 95 %%. Run again, it goes on where it was.",
       "",
       "Examples:",
       "  retmask eval bundled:tiny --suite synthetic --mask @heads.json --out results.json",

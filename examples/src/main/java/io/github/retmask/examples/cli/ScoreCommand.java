@@ -37,8 +37,9 @@ import picocli.CommandLine.Option;
       "ROUGE-1 recall; where a trial has no answer text or the model no tokenizer, by tokens.",
       "Method wu stops at the end of the sequence and scores distinct needle positions; wu-compat",
       "does what the published script does, with all its oddities.",
-      "Writes SCORES in the published layout, and SCORES with .meta.json in place of .json: options,",
-      "trials, and per head a mean with its 95 % interval. Run again, it goes on where it was.",
+      "Writes SCORES in the published layout, and SCORES with .meta.json in place of .json:"
+          + " options,",
+      "trials, and per head a mean with its 95 %% interval. Run again, it goes on where it was.",
       "",
       "Examples:",
       "  retmask score bundled:tiny --out scores.json",
