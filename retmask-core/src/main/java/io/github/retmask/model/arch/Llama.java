@@ -42,10 +42,10 @@ record Llama() implements Architecture {
         json.integer("num_key_value_heads", 1, heads),
         headDim,
         json.integer("intermediate_size", 1),
-        (float) json.number("rms_norm_eps", 1e-6),
+        (float) json.positive("rms_norm_eps", 1e-6),
         json.flag("tie_word_embeddings", false),
         positions,
-        Collections.nCopies(json.integer("num_hidden_layers", 1), layer));
+        Collections.nCopies(json.integerBetween("num_hidden_layers", 1, 10_000), layer));
   }
 
   @Override

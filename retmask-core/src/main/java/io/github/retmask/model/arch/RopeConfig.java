@@ -30,13 +30,13 @@ final class RopeConfig {
     String type = json.text(key, "default");
     return switch (type) {
       case "default" -> new RopeSpec.None();
-      case "linear" -> new RopeSpec.Linear(json.number("factor"));
+      case "linear" -> new RopeSpec.Linear(json.positive("factor"));
       case "llama3" ->
           new RopeSpec.Llama3(
-              json.number("factor"),
-              json.number("low_freq_factor"),
-              json.number("high_freq_factor"),
-              json.number("original_max_position_embeddings", maxPositions));
+              json.positive("factor"),
+              json.positive("low_freq_factor"),
+              json.positive("high_freq_factor"),
+              json.positive("original_max_position_embeddings", maxPositions));
       default ->
           throw json.error(
               key, "\"" + type + "\" is not supported; supported: default, linear, llama3");
