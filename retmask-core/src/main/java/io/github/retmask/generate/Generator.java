@@ -15,6 +15,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Deque;
 import java.util.HashMap;
 import java.util.Iterator;
@@ -220,7 +221,7 @@ public final class Generator implements AutoCloseable {
         drawing.add(request);
       }
     }
-    int[] drawn = java.util.Arrays.copyOf(queries, drawing.size());
+    int[] drawn = Arrays.copyOf(queries, drawing.size());
     step.reset();
     Activations a =
         model.forward(
@@ -255,9 +256,7 @@ public final class Generator implements AutoCloseable {
         wanted[count++] = queries[m];
       }
     }
-    return count == 0
-        ? ReadoutRequest.NONE
-        : ReadoutRequest.of(java.util.Arrays.copyOf(wanted, count));
+    return count == 0 ? ReadoutRequest.NONE : ReadoutRequest.of(Arrays.copyOf(wanted, count));
   }
 
   private static void readAttention(Running request, List<AttentionReadout> layers, int query) {

@@ -1,6 +1,7 @@
 package io.github.retmask.generate;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.github.retmask.io.FormatException;
 import io.github.retmask.io.JsonLines;
@@ -108,7 +109,7 @@ public final class PairFile implements Closeable {
 
   /// A line of the published layout.
   static ObjectNode line(String id, String asked, String chosen, String rejected) {
-    ObjectNode line = com.fasterxml.jackson.databind.node.JsonNodeFactory.instance.objectNode();
+    ObjectNode line = JsonNodeFactory.instance.objectNode();
     line.put("conversation_id", id);
     turns(line, "chosen", asked, chosen);
     turns(line, "rejected", asked, rejected);

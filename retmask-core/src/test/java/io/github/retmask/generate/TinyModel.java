@@ -1,8 +1,8 @@
 package io.github.retmask.generate;
 
 import io.github.retmask.backend.AttentionSpec;
+import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.Ops;
-import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.model.LayerSpec;
 import io.github.retmask.model.LayerWeights;
 import io.github.retmask.model.Linear;
@@ -24,11 +24,14 @@ final class TinyModel implements AutoCloseable {
           41, 20, 6, 2, 4, 28, 1e-5f, false, 96, List.of(layer(AttentionSpec.NO_WINDOW), layer(7)));
 
   private final HostArena arena = new HostArena();
+  private final Kernels kernels;
   final Transformer model;
 
-  TinyModel(int threads) {
+  /// Closes `kernels` when it is closed itself.
+  TinyModel(Kernels kernels) {
+    this.kernels = kernels;
     SplitMix64 random = new SplitMix64(20251101);
-    model = new Transformer(CONFIG, weights(random), new Ops(new ReferenceBackend().open(threads)));
+    model = new Transformer(CONFIG, weights(random), new Ops(kernels));
   }
 
   private static LayerSpec layer(int window) {
@@ -83,5 +86,6 @@ final class TinyModel implements AutoCloseable {
   public void close() {
     model.close();
     arena.close();
+    kernels.close();
   }
 }
