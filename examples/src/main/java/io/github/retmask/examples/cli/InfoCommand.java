@@ -81,7 +81,7 @@ final class InfoCommand implements Callable<Integer> {
               .text());
       row(
           "backend",
-          "%s, %d threads%s"
+          "%s, threads: %d%s"
               .formatted(
                   opened.transformer().ops().backend(),
                   opened.transformer().ops().threads(),
@@ -186,7 +186,9 @@ final class InfoCommand implements Callable<Integer> {
   }
 
   private static String rope(RopeSpec rope) {
-    return "theta %s, %s".formatted(rope.theta(), rope.scaling());
+    return rope.scaling() instanceof RopeSpec.None
+        ? "theta %s, unscaled".formatted(rope.theta())
+        : "theta %s, %s".formatted(rope.theta(), rope.scaling());
   }
 
   private static String unavailable() {

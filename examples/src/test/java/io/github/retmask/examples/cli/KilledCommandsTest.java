@@ -64,7 +64,7 @@ class KilledCommandsTest {
   @EnumSource(End.class)
   void score(End how) throws Exception {
     assumeFalse(System.getProperty("os.name").startsWith("Windows"), "no signals on Windows");
-    Path trials = Planted.trials(dir.resolve("trials.jsonl"), 4, 600);
+    Path trials = Planted.trials(dir.resolve("trials.jsonl"), 4, 240);
     Object[] args = {"score", Planted.MODEL, "--trials", trials, "--threads", 1};
     Path out = dir.resolve("scores.json");
     Path journal = dir.resolve("scores.json.partial");
@@ -86,7 +86,7 @@ class KilledCommandsTest {
   @EnumSource(End.class)
   void sample(End how) throws Exception {
     assumeFalse(System.getProperty("os.name").startsWith("Windows"), "no signals on Windows");
-    Path prompts = Planted.prompts(dir.resolve("prompts.jsonl"), 500);
+    Path prompts = Planted.prompts(dir.resolve("prompts.jsonl"), 250);
     Object[] args = {
       "sample",
       Planted.MODEL,
