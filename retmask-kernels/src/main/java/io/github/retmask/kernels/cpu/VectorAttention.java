@@ -399,7 +399,7 @@ final class VectorAttention {
       int state = h * QUERIES + i;
       float before = max[state];
       float top = Math.max(before, largest(score, at + from, to - from));
-      float keep = before == top ? 1f : Lanes.exp(before - top);
+      float keep = before == top ? 1f : Exp.exp(before - top);
       max[state] = top;
       if (asked(i) >= 0 && top > before) {
         reportTop(h, i, block, top);
@@ -607,12 +607,11 @@ final class VectorAttention {
   /// `x = exp(x - max)` for n floats, n a multiple of 16; `sum = sum keep + x` per virtual lane.
   private static void weights(
       float[] x, int at, int n, float max, float keep, float[] sum, int sumAt) {
+    Exp.exp(x, at, x, at, n, 1f, max);
     for (int part = 0; part < VIRTUAL; part += WIDTH) {
       FloatVector total = FloatVector.fromArray(FLOAT, sum, sumAt + part).mul(keep);
       for (int i = part; i < n; i += VIRTUAL) {
-        FloatVector weight = Lanes.exp(FloatVector.fromArray(FLOAT, x, at + i).sub(max));
-        weight.intoArray(x, at + i);
-        total = total.add(weight);
+        total = total.add(FloatVector.fromArray(FLOAT, x, at + i));
       }
       total.intoArray(sum, sumAt + part);
     }
@@ -912,10 +911,12 @@ final class VectorAttention {
 
   /// `p = exp(p - lse)`, `ds = p (dp - delta)` for a row of 64; `ds` holds dp before.
   private static void differences(float[] p, float[] ds, int at, float lse, float delta) {
-    for (int j = 0; j < KEYS; j += WIDTH) {
-      FloatVector weight = Lanes.exp(FloatVector.fromArray(FLOAT, p, at + j).sub(lse));
-      weight.intoArray(p, at + j);
-      FloatVector.fromArray(FLOAT, ds, at + j).sub(delta).mul(weight).intoArray(ds, at + j);
+    Exp.exp(p, at, p, at, KEYS, 1f, lse);
+    for (int j = at; j < at + KEYS; j += WIDTH) {
+      FloatVector.fromArray(FLOAT, ds, j)
+          .sub(delta)
+          .mul(FloatVector.fromArray(FLOAT, p, j))
+          .intoArray(ds, j);
     }
   }
 }

@@ -23,17 +23,19 @@ final class VectorSwiglu {
         (from, count, scratch) -> {
           float[] g = read(scratch, 0, gates, from, count);
           float[] u = read(scratch, 1, ups, from, count);
-          swiglu(g, u, count);
+          float[] e = scratch.floats(2, VectorElementwise.STRETCH);
+          Exp.exp(e, 0, g, 0, count, -1f, 0f);
+          swiglu(g, u, e, count);
           write(to, from, g, count);
         });
   }
 
-  /// The result replaces `gate`.
-  private static void swiglu(float[] gate, float[] up, int count) {
+  /// The result replaces `gate`; `e` is exp(-gate).
+  private static void swiglu(float[] gate, float[] up, float[] e, int count) {
     for (int i = 0; i < count; i += WIDTH) {
       FloatVector g = FloatVector.fromArray(FLOAT, gate, i);
       FloatVector u = FloatVector.fromArray(FLOAT, up, i);
-      g.mul(sigmoid(g)).mul(u).intoArray(gate, i);
+      g.mul(sigmoid(e, i)).mul(u).intoArray(gate, i);
     }
   }
 
@@ -52,26 +54,28 @@ final class VectorSwiglu {
           float[] d = read(scratch, 0, dOuts, from, count);
           float[] g = read(scratch, 1, gates, from, count);
           float[] u = read(scratch, 2, ups, from, count);
-          backward(d, g, u, count);
+          float[] e = scratch.floats(3, VectorElementwise.STRETCH);
+          Exp.exp(e, 0, g, 0, count, -1f, 0f);
+          backward(d, g, u, e, count);
           write(dUps, from, d, count);
           write(dGates, from, g, count);
         });
   }
 
-  /// dUp replaces `dOut`, dGate replaces `gate`.
-  private static void backward(float[] dOut, float[] gate, float[] up, int count) {
+  /// dUp replaces `dOut`, dGate replaces `gate`; `e` is exp(-gate).
+  private static void backward(float[] dOut, float[] gate, float[] up, float[] e, int count) {
     for (int i = 0; i < count; i += WIDTH) {
       FloatVector d = FloatVector.fromArray(FLOAT, dOut, i);
       FloatVector g = FloatVector.fromArray(FLOAT, gate, i);
       FloatVector u = FloatVector.fromArray(FLOAT, up, i);
-      FloatVector s = sigmoid(g);
+      FloatVector s = sigmoid(e, i);
       FloatVector slope = FloatVector.broadcast(FLOAT, 1f).sub(s).mul(g).add(1f).mul(s);
       d.mul(g.mul(s)).intoArray(dOut, i);
       d.mul(u).mul(slope).intoArray(gate, i);
     }
   }
 
-  private static FloatVector sigmoid(FloatVector x) {
-    return FloatVector.broadcast(FLOAT, 1f).div(Lanes.exp(x.neg()).add(1f));
+  private static FloatVector sigmoid(float[] e, int at) {
+    return FloatVector.broadcast(FLOAT, 1f).div(FloatVector.fromArray(FLOAT, e, at).add(1f));
   }
 }

@@ -50,8 +50,8 @@ final class VectorTokenLogProbs {
             float[] row = scratch.floats(ROW, vocab + WIDTH);
             for (long r = r0; r < r1; r++) {
               MemorySegment.copy(rows, Lanes.F32, 4 * r * vocab, row, 0, vocab);
-              double logSumExp = logSumExp(row, vocab, lanes);
               float logit = row[targets.getInt(from + r)];
+              double logSumExp = logSumExp(row, vocab, lanes);
               lse.set(from + r, (float) logSumExp);
               logps.set(from + r, (float) (logit - logSumExp));
             }
@@ -113,6 +113,7 @@ final class VectorTokenLogProbs {
     return logits;
   }
 
+  /// Leaves the exponentials in `x`.
   private static double logSumExp(float[] x, int count, float[] lanes) {
     float max = largest(x, count);
     double sum = 0;
@@ -138,25 +139,28 @@ final class VectorTokenLogProbs {
     return largest;
   }
 
+  /// The exponentials replace `x`.
   private static float sumOfExponentials(float[] x, int at, int count, float max, float[] lanes) {
     int full = count & -VIRTUAL;
+    Exp.exp(x, at, x, at, full, 1f, max);
     for (int part = 0; part < VIRTUAL; part += WIDTH) {
       FloatVector sum = FloatVector.zero(FLOAT);
       for (int i = part; i < full; i += VIRTUAL) {
-        sum = sum.add(Lanes.exp(FloatVector.fromArray(FLOAT, x, at + i).sub(max)));
+        sum = sum.add(FloatVector.fromArray(FLOAT, x, at + i));
       }
       sum.intoArray(lanes, part);
     }
     for (int i = full; i < count; i++) {
-      lanes[i - full] += Lanes.exp(x[at + i] - max);
+      lanes[i - full] += Exp.exp(x[at + i] - max);
     }
     return Lanes.tree(lanes, 0);
   }
 
   /// `x = factor exp(x - lse)` for `count` floats and the rest of the last vector.
   private static void gradient(float[] x, int count, float lse, float factor) {
+    Exp.exp(x, 0, x, 0, count, 1f, lse);
     for (int i = 0; i < count; i += WIDTH) {
-      Lanes.exp(FloatVector.fromArray(FLOAT, x, i).sub(lse)).mul(factor).intoArray(x, i);
+      FloatVector.fromArray(FLOAT, x, i).mul(factor).intoArray(x, i);
     }
   }
 }
