@@ -12,7 +12,7 @@ import java.util.List;
 
 /// One line per op with a hash of the bits that it computed, to compare JVMs that run the same code
 /// in different ways.
-final class OpBits {
+public final class OpBits {
 
   private OpBits() {}
 
@@ -86,7 +86,7 @@ final class OpBits {
   }
 
   /// The lines of a new JVM with one more flag.
-  static List<String> inFreshJvm(String backend, String flag) throws Exception {
+  public static List<String> inFreshJvm(String backend, String flag) throws Exception {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     for (String given : ManagementFactory.getRuntimeMXBean().getInputArguments()) {

@@ -15,6 +15,7 @@ import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorShuffle;
 import org.jspecify.annotations.Nullable;
 
 /// Attention with an online softmax over blocks of 64 keys (Dao et al. 2022), for a (row, chunk of
@@ -58,7 +59,16 @@ final class VectorAttention {
   private static final int VALUE_T = 18;
   private static final int DELTA = 19;
 
+  private static final VectorShuffle<Float> BY_1 = rotation(1);
+  private static final VectorShuffle<Float> BY_2 = rotation(2);
+  private static final VectorShuffle<Float> BY_4 = rotation(4);
+  private static final VectorShuffle<Float> BY_8 = rotation(8);
+
   private VectorAttention() {}
+
+  private static VectorShuffle<Float> rotation(int by) {
+    return VectorShuffle.fromOp(FLOAT, i -> i + by & WIDTH - 1);
+  }
 
   /// What all tasks of a call share.
   ///
@@ -595,13 +605,26 @@ final class VectorAttention {
     }
   }
 
-  /// Largest of n floats, n a multiple of 16.
+  /// Largest of n floats, n a multiple of 16. Not `max` and `reduceLanes`: their care for NaN and
+  /// signed zeros makes them several times slower, and a NaN score comes through in the weights.
   private static float largest(float[] x, int at, int n) {
     FloatVector top = FloatVector.fromArray(FLOAT, x, at);
     for (int i = WIDTH; i < n; i += WIDTH) {
-      top = top.max(FloatVector.fromArray(FLOAT, x, at + i));
+      top = larger(top, FloatVector.fromArray(FLOAT, x, at + i));
     }
-    return top.reduceLanes(VectorOperators.MAX); // exact in any order
+    top = larger(top, top.rearrange(BY_1));
+    top = larger(top, top.rearrange(BY_2));
+    if (WIDTH > 4) {
+      top = larger(top, top.rearrange(BY_4));
+    }
+    if (WIDTH > 8) {
+      top = larger(top, top.rearrange(BY_8));
+    }
+    return top.lane(0);
+  }
+
+  private static FloatVector larger(FloatVector a, FloatVector b) {
+    return a.blend(b, b.compare(VectorOperators.GT, a));
   }
 
   /// `x = exp(x - max)` for n floats, n a multiple of 16; `sum = sum keep + x` per virtual lane.

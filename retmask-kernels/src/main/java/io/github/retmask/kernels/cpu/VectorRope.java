@@ -3,7 +3,6 @@ package io.github.retmask.kernels.cpu;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;
-import jdk.incubator.vector.VectorSpecies;
 
 /// Rotary position embedding (Su et al. 2021), halves convention: the pairs (i, i + R/2) of every
 /// head turn by the angle of their token's position. Limited by memory.
@@ -71,21 +70,22 @@ final class VectorRope {
   }
 
   /// Halves of heads are short: after the widest vectors come narrower ones, then single elements.
+  /// The widths are written out because a species must be a constant.
   private static void rotate(
       float[] x, int at, float[] cos, float[] sin, int angles, int half, int direction) {
     int i = 0;
     if (Lanes.WIDTH >= 16) {
       for (; i <= half - 16; i += 16) {
-        rotate(FloatVector.SPECIES_512, x, at + i, half, cos, sin, angles + i, direction);
+        rotate16(x, at + i, half, cos, sin, angles + i, direction);
       }
     }
     if (Lanes.WIDTH >= 8) {
       for (; i <= half - 8; i += 8) {
-        rotate(FloatVector.SPECIES_256, x, at + i, half, cos, sin, angles + i, direction);
+        rotate8(x, at + i, half, cos, sin, angles + i, direction);
       }
     }
     for (; i <= half - 4; i += 4) {
-      rotate(FloatVector.SPECIES_128, x, at + i, half, cos, sin, angles + i, direction);
+      rotate4(x, at + i, half, cos, sin, angles + i, direction);
     }
     for (; i < half; i++) {
       float a = x[at + i];
@@ -97,19 +97,32 @@ final class VectorRope {
     }
   }
 
-  private static void rotate(
-      VectorSpecies<Float> species,
-      float[] x,
-      int at,
-      int half,
-      float[] cos,
-      float[] sin,
-      int angles,
-      int direction) {
-    FloatVector a = FloatVector.fromArray(species, x, at);
-    FloatVector b = FloatVector.fromArray(species, x, at + half);
-    FloatVector c = FloatVector.fromArray(species, cos, angles);
-    FloatVector s = FloatVector.fromArray(species, sin, angles).mul(direction);
+  private static void rotate16(
+      float[] x, int at, int half, float[] cos, float[] sin, int angles, int direction) {
+    FloatVector a = FloatVector.fromArray(FloatVector.SPECIES_512, x, at);
+    FloatVector b = FloatVector.fromArray(FloatVector.SPECIES_512, x, at + half);
+    FloatVector c = FloatVector.fromArray(FloatVector.SPECIES_512, cos, angles);
+    FloatVector s = FloatVector.fromArray(FloatVector.SPECIES_512, sin, angles).mul(direction);
+    a.fma(c, b.mul(s).neg()).intoArray(x, at);
+    b.fma(c, a.mul(s)).intoArray(x, at + half);
+  }
+
+  private static void rotate8(
+      float[] x, int at, int half, float[] cos, float[] sin, int angles, int direction) {
+    FloatVector a = FloatVector.fromArray(FloatVector.SPECIES_256, x, at);
+    FloatVector b = FloatVector.fromArray(FloatVector.SPECIES_256, x, at + half);
+    FloatVector c = FloatVector.fromArray(FloatVector.SPECIES_256, cos, angles);
+    FloatVector s = FloatVector.fromArray(FloatVector.SPECIES_256, sin, angles).mul(direction);
+    a.fma(c, b.mul(s).neg()).intoArray(x, at);
+    b.fma(c, a.mul(s)).intoArray(x, at + half);
+  }
+
+  private static void rotate4(
+      float[] x, int at, int half, float[] cos, float[] sin, int angles, int direction) {
+    FloatVector a = FloatVector.fromArray(FloatVector.SPECIES_128, x, at);
+    FloatVector b = FloatVector.fromArray(FloatVector.SPECIES_128, x, at + half);
+    FloatVector c = FloatVector.fromArray(FloatVector.SPECIES_128, cos, angles);
+    FloatVector s = FloatVector.fromArray(FloatVector.SPECIES_128, sin, angles).mul(direction);
     a.fma(c, b.mul(s).neg()).intoArray(x, at);
     b.fma(c, a.mul(s)).intoArray(x, at + half);
   }

@@ -1,0 +1,134 @@
+package io.github.retmask.kernels.cpu;
+
+import io.github.retmask.backend.Accumulate;
+import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.TensorAssert;
+import io.github.retmask.tensor.DType;
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/// Sizes at which products are cut: into passes over k, blocks of rows and columns, and tasks.
+class VectorMatmulTest {
+
+  private static Tensor random(TensorArena arena, long seed, long... dims) {
+    Tensor t = arena.floats("t" + seed, dims);
+    Random random = new Random(seed);
+    for (long i = 0; i < t.size(); i++) {
+      t.set(i, (float) random.nextGaussian());
+    }
+    return t;
+  }
+
+  private static float[] chain(float[] x, float[] w, int n, int k, int o) {
+    float[] out = new float[n * o];
+    for (int i = 0; i < out.length; i++) {
+      float sum = 0;
+      for (int j = 0; j < k; j++) {
+        sum = Math.fma(x[i / o * k + j], w[i % o * k + j], sum);
+      }
+      out[i] = sum;
+    }
+    return out;
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "47,   300, 321", // few rows, three passes, two blocks of columns
+    "48,   257,  65",
+    "48,     1, 300",
+    "199,  520, 257", // two blocks of rows
+    "1000, 256,  64",
+    "50, 17000, 300" // B in two parts
+  })
+  void everyCutGivesTheChainToTheBit(int n, int k, int o) {
+    try (Kernels one = new VectorKernels(1);
+        TensorArena arena = one.arena(TensorArena.Lifetime.STEP)) {
+      Tensor x = random(arena, 1, n, k);
+      Tensor w = random(arena, 2, o, k);
+      float[] want = chain(x.toFloats(), w.toFloats(), n, k, o);
+      for (int threads = 1; threads <= 3; threads++) {
+        try (Kernels kernels = new VectorKernels(threads)) {
+          Tensor out = arena.floats("out", n, o);
+          kernels.matmul(out, x, w, null);
+          TensorAssert.assertThat("out with " + threads + " threads", out.toFloats(), n, o)
+              .hasBits(want);
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"700, 70, 130", "48, 400, 300", "30, 300, 300", "5000, 3, 257"})
+  void theGradientOfTheInputIsTheChainOverOutputs(int n, int o, int i) {
+    try (Kernels kernels = new VectorKernels(2);
+        TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
+      Tensor dOut = random(arena, 3, n, o);
+      Tensor w = random(arena, 4, o, i);
+      float[] transposed = new float[o * i];
+      for (int j = 0; j < transposed.length; j++) {
+        transposed[j] = w.get((long) j % o * i + j / o);
+      }
+      Tensor dx = arena.floats("dx", n, i);
+      kernels.matmulBackwardInput(dx, dOut, w, Accumulate.SET);
+      TensorAssert.assertThat("dx", dx.toFloats(), n, i)
+          .hasBits(chain(dOut.toFloats(), transposed, n, o, i));
+    }
+  }
+
+  @Test
+  void theGradientOfTheWeightAddsUpToTheSameBitsInOneCallAndInMany() {
+    int n = 601;
+    try (Kernels kernels = new VectorKernels(2);
+        TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
+      Tensor dOut = random(arena, 5, n, 200);
+      Tensor x = random(arena, 6, n, 70);
+      Tensor whole = arena.floats("dWeight", 200, 70);
+      Tensor wholeBias = arena.floats("dBias", 200);
+      Tensor parts = arena.floats("dWeight", 200, 70);
+      Tensor partsBias = arena.floats("dBias", 200);
+      kernels.matmulBackwardWeight(whole, wholeBias, dOut, x);
+      int[] cuts = {0, 1, 20, 300, n};
+      for (int c = 1; c < cuts.length; c++) {
+        kernels.matmulBackwardWeight(
+            parts, partsBias, dOut.slice(cuts[c - 1], cuts[c]), x.slice(cuts[c - 1], cuts[c]));
+      }
+      TensorAssert.assertThat("dWeight", parts.toFloats(), 200, 70).hasBits(whole.toFloats());
+      TensorAssert.assertThat("dBias", partsBias.toFloats()).hasBits(wholeBias.toFloats());
+    }
+  }
+
+  @Test
+  void narrowWeightsAreWidenedInEveryCut() {
+    int n = 60;
+    int k = 300;
+    int o = 260;
+    try (Kernels kernels = new VectorKernels(2);
+        TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
+      Tensor x = random(arena, 7, n, k);
+      for (DType type : new DType[] {DType.BF16, DType.F16}) {
+        Tensor w = arena.allocate("w", type, o, k);
+        kernels.cast(w, random(arena, 8, o, k));
+        for (int rows : new int[] {1, n}) {
+          Tensor out = arena.floats("out", rows, o);
+          kernels.matmul(out, x.slice(0, rows), w, null);
+          float[] want = chain(x.slice(0, rows).toFloats(), w.toFloats(), rows, k, o);
+          TensorAssert.assertThat(type + " out", out.toFloats(), rows, o).hasBits(want);
+        }
+      }
+    }
+  }
+
+  @Test
+  void aSumOverNothingIsZero() {
+    try (Kernels kernels = new VectorKernels(2);
+        TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
+      Tensor out = random(arena, 9, 60, 70);
+      kernels.matmul(out, arena.floats("x", 60, 0), arena.floats("w", 70, 0), null);
+      TensorAssert.assertThat("out", out.toFloats()).hasBits(new float[60 * 70]);
+    }
+  }
+}
