@@ -6,6 +6,7 @@ import io.github.retmask.backend.Backend;
 import io.github.retmask.backend.Backends;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.OpBits;
+import io.github.retmask.probe.BackendProbe;
 import java.io.File;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -40,25 +41,11 @@ class VectorBackendTest {
     }
   }
 
-  /// Prints what a program would get, and why not the vector backend if so.
-  static final class Probe {
-    static void main(String[] args) {
-      for (Backend backend : Backends.all()) {
-        if (backend.name().equals("vector")) {
-          System.out.println("why: " + backend.whyUnavailable());
-        }
-      }
-      try (Kernels kernels = Backends.open(Backends.AUTO, 2)) {
-        System.out.println("opened: " + kernels.name());
-      }
-    }
-  }
-
   private static List<String> probe(String... options) throws Exception {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(List.of(options));
-    command.add(Probe.class.getName());
+    command.add(BackendProbe.class.getName());
     Process process =
         new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
     String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
