@@ -69,7 +69,7 @@ class VectorBackendTest {
     for (String entry : System.getProperty("java.class.path").split(File.pathSeparator)) {
       Path path = Path.of(entry);
       boolean ours = Files.exists(path.resolve("module-info.class"));
-      boolean tests = path.endsWith("test-classes");
+      boolean tests = path.endsWith("test-classes") || entry.endsWith("-tests.jar");
       boolean testing =
           path.toString().matches(".*(junit|opentest4j|apiguardian|assertj|jqwik|surefire).*");
       (ours || !tests && !testing ? modules : rest).add(entry);
