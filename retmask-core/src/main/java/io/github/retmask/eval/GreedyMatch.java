@@ -12,8 +12,8 @@ import java.util.List;
 /// Whether a model, decoding greedily, would give a known answer, in one forward pass.
 ///
 /// The greedy continuation equals the answer exactly when, with prompt and answer as input, the
-/// largest logit before every answer token is that token (ties to the lowest id, as in sampling). So
-/// nothing needs to be generated, and many items share a batch.
+/// largest logit before every answer token is that token (ties to the lowest id, as in sampling).
+/// So nothing needs to be generated, and many items share a batch.
 public final class GreedyMatch {
   private static final int TOKENS_PER_BATCH = 8192; // enough to fill the kernels, small in memory
 
@@ -23,7 +23,15 @@ public final class GreedyMatch {
   ///
   /// @param prompt token ids, at least one
   /// @param answer the ids that must follow, at least one
-  public record Item(int[] prompt, int[] answer) {}
+  public record Item(int[] prompt, int[] answer) {
+
+    /// What the model reads: prompt and answer but its last token, which nothing follows.
+    public int[] input() {
+      int[] ids = java.util.Arrays.copyOf(prompt, prompt.length + answer.length - 1);
+      System.arraycopy(answer, 0, ids, prompt.length, answer.length - 1);
+      return ids;
+    }
+  }
 
   /// For each item, whether its answer is the greedy continuation under `mask`.
   public static boolean[] matches(Transformer model, HeadMask mask, List<Item> items) {
@@ -34,7 +42,7 @@ public final class GreedyMatch {
         List<Batch.Row> rows = new ArrayList<>();
         int to = from;
         for (int tokens = 0; to < items.size() && tokens < TOKENS_PER_BATCH; to++) {
-          int[] ids = input(items.get(to));
+          int[] ids = items.get(to).input();
           rows.add(Batch.Row.whole(ids, mask));
           tokens += ids.length;
         }
@@ -44,14 +52,6 @@ public final class GreedyMatch {
       }
     }
     return matched;
-  }
-
-  /// Prompt and answer but its last token, which nothing follows.
-  private static int[] input(Item item) {
-    int[] ids =
-        java.util.Arrays.copyOf(item.prompt(), item.prompt().length + item.answer().length - 1);
-    System.arraycopy(item.answer(), 0, ids, item.prompt().length, item.answer().length - 1);
-    return ids;
   }
 
   private static void matchBatch(

@@ -40,14 +40,17 @@ public final class OnePassScorer {
                 .formatted(answer.length, spanStart, spanEnd, prompt.length));
       }
     }
+
+    private GreedyMatch.Item item() {
+      return new GreedyMatch.Item(prompt, answer);
+    }
   }
 
   /// Scores of every head over the trials that the intact model answers.
   ///
   /// @throws IllegalStateException when it answers none
   public static HeadScores score(Transformer model, List<Trial> trials) {
-    List<GreedyMatch.Item> items =
-        trials.stream().map(t -> new GreedyMatch.Item(t.prompt(), t.answer())).toList();
+    List<GreedyMatch.Item> items = trials.stream().map(Trial::item).toList();
     boolean[] answered = GreedyMatch.matches(model, model.noMask(), items);
     List<Trial> kept = new ArrayList<>();
     for (int i = 0; i < answered.length; i++) {
@@ -79,10 +82,7 @@ public final class OnePassScorer {
     List<Batch.Row> rows = new ArrayList<>();
     int queries = 0;
     for (Trial trial : trials) {
-      int[] ids =
-          java.util.Arrays.copyOf(
-              trial.prompt(), trial.prompt().length + trial.answer().length - 1);
-      System.arraycopy(trial.answer(), 0, ids, trial.prompt().length, trial.answer().length - 1);
+      int[] ids = trial.item().input();
       rows.add(Batch.Row.whole(ids, model.noMask()));
       queries += trial.answer().length;
     }
