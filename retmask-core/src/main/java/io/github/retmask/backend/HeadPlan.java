@@ -76,7 +76,8 @@ public final class HeadPlan {
   /// @param headDim D, which the constants of mean heads must have
   /// @param keepGatedOff whether heads with gate 0 still attend, because their pattern or their
   ///   gate gradient is wanted; otherwise they are skipped
-  /// @throws IllegalArgumentException when a mean head's constant has another length than D
+  /// @throws IllegalArgumentException when masks differ in shape, or a mean head's constant has
+  ///   another length than D
   public static HeadPlan of(List<HeadMask> masks, int layer, int headDim, boolean keepGatedOff) {
     int heads = masks.getFirst().heads();
     HeadPlan plan = neutral(masks.size(), heads);
@@ -84,6 +85,12 @@ public final class HeadPlan {
     float[][] means = null;
     for (int r = 0; r < masks.size(); r++) {
       HeadMask mask = masks.get(r);
+      if (mask.heads() != heads || mask.layers() != masks.getFirst().layers()) {
+        throw new IllegalArgumentException(
+            "row %d: mask of %d layers x %d heads, row 0 has %d x %d"
+                .formatted(
+                    r, mask.layers(), mask.heads(), masks.getFirst().layers(), heads));
+      }
       if (mask.firstTouchedLayer() > layer) {
         continue;
       }

@@ -42,7 +42,8 @@ public final class Checkpoint implements AutoCloseable {
           "vocab.json",
           "vocab.txt",
           "merges.txt",
-          "chat_template.json");
+          "chat_template.json",
+          "language.json"); // of models of the synthetic language, which are evaluated by it
 
   private static final String MORE_TEMPLATES = "additional_chat_templates";
 

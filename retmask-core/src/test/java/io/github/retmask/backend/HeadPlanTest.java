@@ -38,6 +38,16 @@ class HeadPlanTest {
   }
 
   @Test
+  void masksOfDifferentShapesAreRefused() {
+    for (HeadMask other : List.of(HeadMask.none(3, 5), HeadMask.none(2, 4))) {
+      assertThatThrownBy(() -> plan(other, false))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessageContaining("row 1: mask of " + other.layers() + " layers")
+          .hasMessageContaining("row 0 has 3 x 4");
+    }
+  }
+
+  @Test
   void headsThatAreOffAreSkippedUnlessTheirPatternIsWanted() {
     HeadMask off = HeadMask.off(3, 4, HEAD);
     HeadPlan skipped = plan(off, false);

@@ -25,6 +25,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 import org.jspecify.annotations.Nullable;
@@ -79,6 +80,14 @@ final class TrialOptions {
       description = "Tokens that a response may have (default: 50).")
   private @Nullable Integer maxNewTokens;
 
+  @Option(
+      names = "--provider",
+      paramLabel = "NAME",
+      description =
+          "Whose token ids method wu-compat takes for a period: llama (as the script does for every"
+              + " model), mistral, glm or other.")
+  private @Nullable String provider;
+
   @Mixin private ProbeOptions probes = new ProbeOptions();
   @Mixin private ChatOptions template = new ChatOptions();
 
@@ -100,10 +109,10 @@ final class TrialOptions {
   /// Fails when an option is given that only needle prompts have a use for.
   void requireProbesOnly() {
     boolean needleOptions =
-        isGiven() || haystack != null || depths != null || form != null || maxNewTokens != null;
+        isGiven() || haystack != null || depths != null || form != null || provider != null || maxNewTokens != null;
     if (needleOptions || !template.variables().isEmpty()) {
       throw new UsageException(
-          "--needles, --trials, --haystack, --depths, --form, --max-new-tokens and --template-var"
+          "--needles, --trials, --haystack, --depths, --form, --provider, --max-new-tokens and --template-var"
               + " belong to --suite niah");
     }
   }
@@ -147,6 +156,9 @@ final class TrialOptions {
       throw new UsageException(
           "--max-new-tokens: method wu-compat always generates " + WuMethod.SCRIPT_TOKENS);
     }
+    if (provider != null && (method != WuMethod.COMPAT || needles == null)) {
+      throw new UsageException("--provider belongs to --needles with method wu-compat");
+    }
     if (maxNewTokens != null && maxNewTokens < 1) {
       throw new UsageException("--max-new-tokens " + maxNewTokens + ": want at least 1");
     }
@@ -160,6 +172,7 @@ final class TrialOptions {
       PretrainedModel model, WuMethod method, Map<String, String> options, Console notes)
       throws IOException {
     boolean compat = method == WuMethod.COMPAT;
+    WuCompatTrials.Provider periods = periods();
     PromptForm prompts = form(model, compat);
     List<Integer> lengths = probes.lengths(compat ? COMPAT_LENGTHS : STRICT_LENGTHS);
     NeedleGrid grid = grid(lengths);
@@ -168,11 +181,7 @@ final class TrialOptions {
     try {
       built =
           compat
-              ? new WuCompatTrials(
-                      model.tokenizer(),
-                      prompts,
-                      WuCompatTrials.Provider.LLAMA,
-                      template.variables())
+              ? new WuCompatTrials(model.tokenizer(), prompts, periods, template.variables())
                   .build(tasks, grid)
               : new WuTrials(model.tokenizer(), prompts, template.variables(), newTokens())
                   .build(tasks, grid);
@@ -190,8 +199,22 @@ final class TrialOptions {
     }
     options.put("lengths", new NumberList(lengths).toString());
     options.put("depths", new NumberList(grid.depths()).toString());
-    options.put("form", prompts.name().toLowerCase(java.util.Locale.ROOT));
+    options.put("form", prompts.name().toLowerCase(Locale.ROOT));
+    if (compat) {
+      options.put("provider", periods.name().toLowerCase(Locale.ROOT));
+    }
     return built.trials();
+  }
+
+  private WuCompatTrials.Provider periods() {
+    try {
+      return provider == null
+          ? WuCompatTrials.Provider.LLAMA
+          : WuCompatTrials.Provider.valueOf(provider.toUpperCase(Locale.ROOT));
+    } catch (IllegalArgumentException e) {
+      throw new UsageException(
+          "--provider \"%s\": want llama, mistral, glm or other".formatted(provider));
+    }
   }
 
   private NeedleGrid grid(List<Integer> lengths) {

@@ -139,7 +139,7 @@ final class Charts {
           b - a,
           "height",
           HEIGHT);
-      label(page, "start", a + 6, TOP + 14, "trained lengths");
+      label(page, "start", a, TOP - 3, "trained lengths"); // above the curves
     }
     axis(page, 0, 1, 100, "%");
     for (Results.Column column : columns) {

@@ -93,6 +93,8 @@ class BadUsageTest {
           2 | score LLAMA --out DIR/s --needles DIR/n --lengths 5:1 | want whole numbers
           2 | score LLAMA --out DIR/s --needles DIR/n --depths 101 | depth 101
           2 | score LLAMA --out DIR/s --needles DIR/n --form talk | --form "talk"
+          2 | score LLAMA --out DIR/s --needles DIR/n --provider glm | --provider belongs
+          2 | score LLAMA --method wu-compat --out DIR/s --needles DIR --haystack DIR/h --provider x | --provider "x": want llama
           2 | sample LLAMA --prompts DIR/p --out DIR/o | --mask is missing
           1 | sample LLAMA --mask 0-1 --prompts DIR/none --out DIR/o | no such file or folder
           2 | sample LLAMA --mask 0-1 --prompts DIR/p --out DIR/o --max-length-ratio 0.5 | length ratio 0.5
