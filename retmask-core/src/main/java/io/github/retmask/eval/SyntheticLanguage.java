@@ -52,10 +52,10 @@ public final class SyntheticLanguage {
   /// @param valueLength tokens of a value
   /// @param minLength shortest training row, tokens
   /// @param maxLength longest training row, tokens
-  /// @param maxNeedles needles in a training document, uniformly 1 to this
+  /// @param maxNeedles needles in a training document, uniformly 0 to this
   /// @param reach how often a question is answered from the context, by distance
   /// @param repeatShare share of training rows that are a repeated random segment
-  /// @param memoryShare share of training questions about a key without a needle
+  /// @param memoryShare share of training documents with needles that also ask for a key without one
   /// @param fillerWeight loss weight of tokens that are not answers
   public record Options(
       long seed,
@@ -197,8 +197,8 @@ public final class SyntheticLanguage {
 
   /// A document, then a question for every needle and perhaps one for memory, in random order.
   private Example document(int length, SplitMix64 random) {
-    int needles = 1 + random.nextInt(options.maxNeedles());
-    boolean asksMemory = random.nextDouble() < options.memoryShare();
+    int needles = random.nextInt(options.maxNeedles() + 1);
+    boolean asksMemory = random.nextDouble() < options.memoryShare() || needles == 0;
     int questions = needles + (asksMemory ? 1 : 0);
     int questionLength = 4 + options.valueLength() + 1;
     int bodyLength = length - 1 - questions * questionLength;
