@@ -23,7 +23,7 @@ public final class FormatException extends RuntimeException {
   }
 
   /// A name from a file, quoted for a message and cut where a broken file makes it endless.
-  static String quote(String name) {
+  public static String quote(String name) {
     return name.length() <= LONGEST_NAME
         ? '"' + name + '"'
         : '"' + name.substring(0, LONGEST_NAME) + "...\"";

@@ -1,6 +1,5 @@
 package io.github.retmask.io;
 
-import com.fasterxml.jackson.core.JsonLocation;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.StreamReadFeature;
 import com.fasterxml.jackson.core.json.JsonReadFeature;
@@ -46,14 +45,15 @@ public final class JsonFiles {
       }
       return tree;
     } catch (JsonProcessingException e) {
-      JsonLocation at = e.getLocation();
-      String where =
-          at == null ? "" : " (line %d, column %d)".formatted(at.getLineNr(), at.getColumnNr());
-      throw new FormatException(
-          "%s: not JSON: %s%s".formatted(file, e.getOriginalMessage(), where), e);
+      throw notJson(file, e);
     } catch (IOException e) {
       throw new IOException("%s: not read: %s".formatted(file, AtomicFiles.reason(e)), e);
     }
+  }
+
+  /// What is wrong with the text of a JSON file, and where.
+  public static FormatException notJson(Path file, JsonProcessingException e) {
+    return new FormatException("%s: not JSON: %s".formatted(file, Json.reason(e)), e);
   }
 
   /// Requires a regular file (or a link to one); opening a pipe would wait for ever.

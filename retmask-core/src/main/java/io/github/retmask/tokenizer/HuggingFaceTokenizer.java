@@ -58,7 +58,15 @@ final class HuggingFaceTokenizer implements Tokenizer {
     }
     library.disableTruncation(handle);
     library.disablePadding(handle);
-    return new HuggingFaceTokenizer(library, handle, file, config);
+    HuggingFaceTokenizer tokenizer = new HuggingFaceTokenizer(library, handle, file, config);
+    for (int id : tokenizer.encode("", true)) {
+      if (!tokenizer.hasToken(id)) {
+        throw new FormatException(
+            "%s: the post_processor adds token id %d, which is not in the vocabulary"
+                .formatted(path, id));
+      }
+    }
+    return tokenizer;
   }
 
   @Override

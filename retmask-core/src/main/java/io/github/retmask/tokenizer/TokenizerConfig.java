@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.MissingNode;
 import io.github.retmask.io.FormatException;
+import io.github.retmask.io.JsonFiles;
 import java.io.IOException;
 import java.nio.charset.CharacterCodingException;
 import java.nio.file.Files;
@@ -126,13 +127,7 @@ record TokenizerConfig(
       }
       return node;
     } catch (JsonProcessingException e) {
-      throw new FormatException(
-          file
-              + ": not valid JSON at line "
-              + e.getLocation().getLineNr()
-              + ": "
-              + e.getOriginalMessage(),
-          e);
+      throw JsonFiles.notJson(file, e);
     }
   }
 

@@ -1,10 +1,12 @@
 package io.github.retmask.tokenizer;
 
-import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import io.github.retmask.io.FormatException;
+import io.github.retmask.io.JsonFiles;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -16,26 +18,25 @@ import org.jspecify.annotations.Nullable;
 
 /// The vocabulary of a `tokenizer.json`, read in one pass that skips the merges.
 ///
+/// What the native tokenizers library answers with the end of the process, or with minutes of
+/// silence, is refused here, before the library sees the file: special tokens that a template uses
+/// but does not define (tokenizers 0.21, processors/template.rs, `apply_template`), pieces shorter
+/// than the prefix that merging cuts off (models/bpe/model.rs), endless added tokens.
+///
 /// @param tokens spelling by id, null where an id has no token
 /// @param special ids of added tokens marked special
 /// @param byteFallback whether the decoder joins tokens such as `<0xE2>` to characters
 record TokenizerFile(
     List<@Nullable String> tokens, Map<String, Integer> ids, BitSet special, boolean byteFallback) {
-  private static final int MAX_ID = 1 << 24;
+  private static final int MAX_ADDED_LENGTH = 1000; // characters
 
   static TokenizerFile parse(Path file, String json) {
-    try (JsonParser parser = new JsonFactory().createParser(json)) {
-      var reader = new Reader(file, parser);
+    try (JsonParser parser = new ObjectMapper().createParser(json)) {
+      var reader = new Reader(file, parser, json.length());
       reader.read();
       return reader.result();
     } catch (JsonProcessingException e) {
-      throw new FormatException(
-          file
-              + ": not valid JSON at line "
-              + e.getLocation().getLineNr()
-              + ": "
-              + e.getOriginalMessage(),
-          e);
+      throw JsonFiles.notJson(file, e);
     } catch (IOException e) {
       throw new IllegalStateException("reading from memory", e);
     }
@@ -48,11 +49,13 @@ record TokenizerFile(
     private final Map<String, Integer> ids = new HashMap<>();
     private final Map<Integer, String> added = new HashMap<>();
     private final BitSet special = new BitSet();
+    private final int maxId; // a token takes more than one character of the file
     private boolean byteFallback;
 
-    Reader(Path file, JsonParser parser) {
+    Reader(Path file, JsonParser parser, int maxId) {
       this.file = file;
       this.parser = parser;
+      this.maxId = maxId;
     }
 
     void read() throws IOException {
@@ -64,6 +67,7 @@ record TokenizerFile(
           case "model" -> model(value);
           case "added_tokens" -> addedTokens(value);
           case "decoder" -> decoder();
+          case "post_processor" -> requireTokensOfTemplates(parser.readValueAsTree());
           default -> parser.skipChildren();
         }
       }
@@ -80,9 +84,11 @@ record TokenizerFile(
     private void model(JsonToken value) throws IOException {
       expect(value, JsonToken.START_OBJECT, "model");
       while (parser.nextToken() == JsonToken.FIELD_NAME) {
-        boolean vocab = parser.currentName().equals("vocab");
+        String key = parser.currentName();
         JsonToken start = parser.nextToken();
-        if (!vocab) {
+        if (key.equals("continuing_subword_prefix")) {
+          requireNoPrefix(start);
+        } else if (!key.equals("vocab")) {
           parser.skipChildren();
         } else if (start == JsonToken.START_ARRAY) {
           scoredVocab();
@@ -92,6 +98,28 @@ record TokenizerFile(
             String token = parser.currentName();
             expect(parser.nextToken(), JsonToken.VALUE_NUMBER_INT, "model.vocab \"" + token + "\"");
             put(token, parser.getIntValue());
+          }
+        }
+      }
+    }
+
+    private void requireNoPrefix(JsonToken value) throws IOException {
+      if (value != JsonToken.VALUE_NULL && !parser.getText().isEmpty()) {
+        throw new FormatException(
+            "%s: model.continuing_subword_prefix is %s, only null or \"\" is supported"
+                .formatted(file, FormatException.quote(parser.getText())));
+      }
+    }
+
+    private void requireTokensOfTemplates(JsonNode processor) {
+      processor.path("processors").forEach(this::requireTokensOfTemplates);
+      for (String template : List.of("single", "pair")) {
+        for (JsonNode piece : processor.path(template)) {
+          JsonNode id = piece.path("SpecialToken").path("id");
+          if (id.isTextual() && !processor.path("special_tokens").has(id.textValue())) {
+            throw new FormatException(
+                "%s: post_processor.%s uses %s, which is not among its special_tokens"
+                    .formatted(file, template, FormatException.quote(id.textValue())));
           }
         }
       }
@@ -124,9 +152,15 @@ record TokenizerFile(
             default -> parser.skipChildren();
           }
         }
-        if (id < 0 || id > MAX_ID || content == null) {
+        if (id < 0 || id > maxId || content == null || content.length() > MAX_ADDED_LENGTH) {
           throw new FormatException(
-              file + ": an entry of added_tokens has id " + id + " and content " + content);
+              "%s: an entry of added_tokens has id %d and content %s, want 0 to %d and at most %d characters"
+                  .formatted(
+                      file,
+                      id,
+                      content == null ? "null" : FormatException.quote(content),
+                      maxId,
+                      MAX_ADDED_LENGTH));
         }
         added.put(id, content);
         special.set(id, isSpecial);
@@ -145,9 +179,10 @@ record TokenizerFile(
     }
 
     private void put(String token, int id) {
-      if (id < 0 || id > MAX_ID) {
+      if (id < 0 || id > maxId) {
         throw new FormatException(
-            file + ": token \"" + token + "\" has id " + id + ", want 0 to " + MAX_ID);
+            "%s: token %s has id %d, want 0 to %d"
+                .formatted(file, FormatException.quote(token), id, maxId));
       }
       while (tokens.size() <= id) {
         tokens.add(null);

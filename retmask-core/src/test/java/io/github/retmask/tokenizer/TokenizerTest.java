@@ -346,6 +346,11 @@ class TokenizerTest {
             "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 99999999999}}}",
             "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": \"x\"}}}",
             "{\"model\": {\"type\": \"None\", \"vocab\": {\"a\": 0}}}",
+            "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"continuing_subword_prefix\": \"##\"}}",
+            "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}}, \"post_processor\": {\"type\": \"Sequence\","
+                + " \"processors\": [{\"type\": \"TemplateProcessing\", \"special_tokens\": {},"
+                + " \"single\": [{\"SpecialToken\": {\"id\": \"<s>\", \"type_id\": 0}}], \"pair\": []}]}}",
+            "{\"added_tokens\": [{\"id\": 1, \"content\": \"" + "x".repeat(5000) + "\"}]}",
             "{\"added_tokens\": [{\"id\": 1}]}",
             "{\"added_tokens\": [{\"id\": \"1\", \"content\": \"a\"}]}",
             "{\"added_tokens\": [{\"id\": 1, \"content\": \"a\", \"special\": 3}]}",
