@@ -16,6 +16,8 @@ import java.util.stream.Collectors;
 /// Lists of heads. Written as JSON `[[layer, head], …]`. Read from that, from lines `LAYER-HEAD`, and
 /// from the ranked lists `[["LAYER-HEAD", score], …]` of princeton-pli/QRHead.
 public final class HeadListFile {
+  private static final String BYTE_ORDER_MARK = "\uFEFF";
+
   private HeadListFile() {}
 
   /// Reads a list; the order of the file is kept.
@@ -25,7 +27,13 @@ public final class HeadListFile {
   public static List<HeadId> read(Path file) throws IOException {
     String text;
     try (InputStream in = Gzip.open(file)) {
-      text = new String(in.readAllBytes(), StandardCharsets.UTF_8).strip();
+      text = new String(in.readAllBytes(), StandardCharsets.UTF_8);
+    }
+    text = (text.startsWith(BYTE_ORDER_MARK) ? text.substring(1) : text).strip();
+    if (text.startsWith("{")) {
+      throw new FormatException(
+          file
+              + ": a JSON object, want a list of heads; if these are scores, take heads from them first (retmask heads)");
     }
     List<HeadId> heads = text.startsWith("[") ? fromJson(file, text) : fromLines(file, text);
     Set<HeadId> seen = new HashSet<>();
@@ -57,7 +65,10 @@ public final class HeadListFile {
         try {
           heads.add(HeadId.parse(entry));
         } catch (IllegalArgumentException e) {
-          throw new FormatException(file + " line " + line + ": " + e.getMessage(), e);
+          throw new FormatException(
+              "%s line %d: head %s: want LAYER-HEAD, such as 12-7"
+                  .formatted(file, line, FormatException.quote(entry)),
+              e);
         }
       }
     }

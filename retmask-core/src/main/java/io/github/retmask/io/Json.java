@@ -27,6 +27,11 @@ final class Json {
             ? ""
             : " (line %d, column %d)"
                 .formatted(e.getLocation().getLineNr(), e.getLocation().getColumnNr());
-    return e.getOriginalMessage() + where;
+    return problem(e) + where;
+  }
+
+  /// What the parser objects to, without its quotation of the source and its inner workings.
+  static String problem(JsonProcessingException e) {
+    return e.getOriginalMessage().replaceAll(" \\(start marker at .*\\)", "");
   }
 }

@@ -124,7 +124,7 @@ public final class JsonLines {
       } catch (JsonProcessingException e) {
         String column = e.getLocation() == null ? "" : ", column " + e.getLocation().getColumnNr();
         throw new FormatException(
-            "%s line %d%s: not JSON: %s".formatted(file, line, column, e.getOriginalMessage()), e);
+            "%s line %d%s: not JSON: %s".formatted(file, line, column, Json.problem(e)), e);
       }
       if (node instanceof ObjectNode object) {
         return object;

@@ -110,7 +110,7 @@ record SafeTensorsHeader(
             "%s: the header is not JSON: %s (character %d)"
                 .formatted(
                     file,
-                    e.getOriginalMessage(),
+                    Json.problem(e),
                     e.getLocation() == null ? -1 : e.getLocation().getCharOffset()),
             e);
       } catch (IOException e) {

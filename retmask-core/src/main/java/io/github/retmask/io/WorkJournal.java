@@ -84,6 +84,9 @@ public final class WorkJournal implements Closeable {
   /// @throws IOException when it cannot be read or written, or another process holds it
   public static WorkJournal open(Path output, Map<String, String> options, Existing existing)
       throws IOException {
+    if (Files.exists(output) && !Files.isRegularFile(output)) {
+      throw new IOException(output + ": not a regular file, results cannot replace it");
+    }
     Path file = path(output);
     FileChannel channel;
     try {

@@ -45,11 +45,18 @@ class HeadListFileTest {
     assertThat(read("[\n [\"15-30\", 0.9],\n [\"0-1\", 0.5],\n [\"2-0\", 0]\n]\n"))
         .isEqualTo(HEADS);
     assertThat(read("")).isEmpty();
+    assertThat(read("\uFEFF[[15, 30], [0, 1], [2, 0]]")).isEqualTo(HEADS);
   }
 
   @Test
   void brokenEntriesAreNamed() {
     refused("1-2\n3,4\n", " line 2: head \"3,4\": want LAYER-HEAD, such as 12-7");
+    refused(
+        "x".repeat(100_000),
+        " line 1: head \"" + "x".repeat(160) + "...\": want LAYER-HEAD, such as 12-7");
+    refused(
+        "{\"1-2\": [0.5]}",
+        ": a JSON object, want a list of heads; if these are scores, take heads from them first (retmask heads)");
     refused("[[1, 2], [3]]", ": entry [3]: want [layer, head] or [\"LAYER-HEAD\", score]");
     refused("[[1, 2.5]]", ": entry [1,2.5]: want [layer, head] or [\"LAYER-HEAD\", score]");
     refused("[[1, -2]]", ": entry [1,-2]: head 1--2: numbers start at 0");

@@ -46,7 +46,14 @@ final class BackendOptions {
     }
     Kernels kernels = Backends.open(backend, count);
     if (backend.equals(Backends.AUTO) && kernels.name().equals("reference")) {
-      console.note("retmask: no fast backend runs here, the reference backend is slow");
+      for (Backend other : present) {
+        String why = other.whyUnavailable();
+        if (why != null) {
+          console.note(
+              "retmask: backend %s unavailable: %s; the reference backend runs, which is slow"
+                  .formatted(other.name(), why));
+        }
+      }
     }
     return kernels;
   }

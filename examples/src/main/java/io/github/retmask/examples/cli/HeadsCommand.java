@@ -95,7 +95,7 @@ final class HeadsCommand implements Callable<Integer> {
     Control kind = kind();
     HeadScores read = HeadScoreFile.read(scores);
     List<HeadId> retrieval = select(read);
-    if (retrieval.isEmpty()) {
+    if (retrieval.isEmpty() && selection.threshold != null) {
       HeadId best = read.ranking().getFirst();
       console.note(
           "retmask heads: no head reaches %s; the best one, %s, has %.4f"

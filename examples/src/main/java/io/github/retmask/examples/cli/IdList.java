@@ -1,6 +1,8 @@
 package io.github.retmask.examples.cli;
 
+import io.github.retmask.io.FormatException;
 import java.io.IOException;
+import java.nio.charset.CharacterCodingException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -31,7 +33,12 @@ record IdList(int[] given, @Nullable Path file) {
   }
 
   private static int[] read(Path file) throws IOException {
-    String text = Files.readString(file).strip();
+    String text;
+    try {
+      text = Files.readString(file).strip();
+    } catch (CharacterCodingException e) {
+      throw new FormatException(file + ": not UTF-8 text, want token ids, such as 1,2,3", e);
+    }
     try {
       return parse(text.split("[\\s,]+"));
     } catch (NumberFormatException e) {
