@@ -43,7 +43,7 @@ public final class GreedyMatch {
         int to = from;
         for (int tokens = 0; to < items.size() && tokens < TOKENS_PER_BATCH; to++) {
           int[] ids = items.get(to).input();
-          rows.add(Batch.Row.whole(ids, mask));
+          rows.add(Batch.Row.whole(ids, mask).ofPrompt(items.get(to).prompt().length));
           tokens += ids.length;
         }
         matchBatch(model, rows, items.subList(from, to), matched, from, step);

@@ -209,14 +209,18 @@ public final class Generator implements AutoCloseable {
     int tokens = 0;
     int budget = options.prefillTokens();
     for (Running request : running) {
+      if (request.startsOver()) {
+        slots.clear(request.slot());
+      }
       Batch.Row row = request.nextRow(budget);
       if (row == null) {
         continue; // other prompts took this step's budget
       }
-      budget -= row.phase() == Batch.Phase.PREFILL ? row.ids().length : 0;
+      boolean single = row.phase() == Batch.Phase.DECODE && row.ids().length == 1;
+      budget -= single ? 0 : row.ids().length;
       rows.add(row);
       tokens += row.ids().length;
-      if (request.promptIsRead()) {
+      if (request.isRead()) {
         queries[drawing.size()] = tokens - 1;
         drawing.add(request);
       }

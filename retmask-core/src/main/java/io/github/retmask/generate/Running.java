@@ -11,9 +11,11 @@ final class Running {
   private final int index;
   private final GenerationRequest request;
   private final int slot;
+  private final ModelConfig config;
   private final int layers;
   private final int heads;
-  private int read; // prompt tokens that are in the cache or in the batch being computed
+  private int context; // tokens that are rotated as one prompt
+  private int read; // tokens that are in the cache or in the batch being computed
   private int[] ids; // generated; entries from count on are room
   private int count;
   private int[] positions = new int[0]; // [count,L,H] when attention is read
@@ -24,6 +26,8 @@ final class Running {
     this.index = index;
     this.request = request;
     this.slot = slot;
+    this.config = config;
+    this.context = request.prompt().length;
     this.layers = config.layerCount();
     this.heads = config.heads();
     this.ids = new int[Math.min(request.maxNewTokens(), 64)];
@@ -45,39 +49,59 @@ final class Running {
     return request.readAttention();
   }
 
-  /// Whether the whole prompt is in the cache or in the batch being computed.
-  boolean promptIsRead() {
-    return read == request.prompt().length;
+  /// Whether all tokens so far are in the cache or in the batch being computed, so that it yields the
+  /// next one.
+  boolean isRead() {
+    return read == length();
+  }
+
+  /// Prompt and generated tokens.
+  private int length() {
+    return request.prompt().length + count;
+  }
+
+  /// Starts over with all tokens so far where the next one makes the context so long that the keys
+  /// in the slot do not serve any more. True when it does; the slot must then be emptied.
+  boolean startsOver() {
+    if (config.keepsKeys(context, length())) {
+      return false;
+    }
+    context = length();
+    read = 0;
+    return true;
   }
 
   @Nullable FinishReason finish() {
     return finish;
   }
 
-  /// The tokens that come next: a piece of the prompt of at most `budget` tokens, or the last token.
-  /// Null when the prompt goes on but the budget is spent.
+  /// The tokens that come next: a piece of at most `budget` tokens, or the last token. Null when
+  /// there is more to read than that but the budget is spent.
   Batch.@Nullable Row nextRow(int budget) {
-    int[] prompt = request.prompt();
-    if (promptIsRead()) {
-      return row(Batch.Phase.DECODE, ids[count - 1]);
-    }
     // A decode-only mask already holds for the query that produces the first new token.
     boolean lastAlone = request.mask().phase() == MaskPhase.DECODE_ONLY;
-    int prefill = lastAlone ? prompt.length - 1 : prompt.length;
-    if (read == prefill) {
-      return row(Batch.Phase.DECODE, prompt[read++]);
+    int prompt = request.prompt().length;
+    int prefill = lastAlone ? prompt - 1 : prompt;
+    int from = read;
+    if (from >= prefill && from == length() - 1) {
+      read++;
+      return row(Batch.Phase.DECODE, from);
     }
     if (budget == 0) {
       return null;
     }
-    int from = read;
-    read += Math.min(budget, prefill - from);
-    boolean whole = from == 0 && read == prompt.length;
-    return row(Batch.Phase.PREFILL, whole ? prompt : Arrays.copyOfRange(prompt, from, read));
+    read += Math.min(budget, (from < prefill ? prefill : length()) - from);
+    return row(from < prefill ? Batch.Phase.PREFILL : Batch.Phase.DECODE, from);
   }
 
-  private Batch.Row row(Batch.Phase phase, int... tokens) {
-    return new Batch.Row(slot, tokens, request.mask(), phase);
+  /// The tokens from `from` to what is read now.
+  private Batch.Row row(Batch.Phase phase, int from) {
+    int[] tokens = new int[read - from];
+    for (int t = 0; t < tokens.length; t++) {
+      int generated = from + t - request.prompt().length;
+      tokens[t] = generated < 0 ? request.prompt()[from + t] : ids[generated];
+    }
+    return new Batch.Row(slot, tokens, request.mask(), phase, context);
   }
 
   /// Chooses and keeps the next token.

@@ -5,12 +5,14 @@ import io.github.retmask.backend.BatchLayout;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.tensor.Tensor;
 import java.util.List;
+import java.util.Map;
 
 /// The result of a forward pass, and what its backward needs. Lives as long as the step arena that
 /// the pass was given.
 public final class Activations {
   final Tensor ids; // I32 [N]
   final Tensor positions; // I32 [N]
+  final Map<RopeSpec, Rotation> rotations; // of the specs that depend on the context
   final List<HeadPlan> plans; // per layer
   final List<LayerActivations> layers; // per layer when kept, else the shared ones
   final Tensor embedded; // [N,C]
@@ -33,6 +35,7 @@ public final class Activations {
   Activations(
       Tensor ids,
       Tensor positions,
+      Map<RopeSpec, Rotation> rotations,
       List<HeadPlan> plans,
       List<LayerActivations> layers,
       Tensor embedded,
@@ -43,6 +46,7 @@ public final class Activations {
       List<AttentionReadout> readouts) {
     this.ids = ids;
     this.positions = positions;
+    this.rotations = rotations;
     this.plans = plans;
     this.layers = layers;
     this.embedded = embedded;

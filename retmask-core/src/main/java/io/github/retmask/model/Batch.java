@@ -32,11 +32,29 @@ public record Batch(List<Row> rows) {
   /// @param ids token ids, at least one
   /// @param mask switched heads
   /// @param phase prefill or decode
-  public record Row(int slot, int[] ids, HeadMask mask, Phase phase) {
+  /// @param promptLength tokens of the prompt that the sequence begins with, for rotary embeddings
+  ///   that depend on the context, see [RopeSpec]; 0 for what the slot knows or, at the begin of a
+  ///   sequence, for as many as `ids`
+  public record Row(int slot, int[] ids, HeadMask mask, Phase phase, int promptLength) {
+    public Row {
+      if (promptLength < 0) {
+        throw new IllegalArgumentException("batch: a prompt of " + promptLength + " tokens");
+      }
+    }
 
-    /// A whole sequence outside any cache.
+    /// A row that says nothing of its prompt.
+    public Row(int slot, int[] ids, HeadMask mask, Phase phase) {
+      this(slot, ids, mask, phase, 0);
+    }
+
+    /// A whole sequence outside any cache, all of it prompt.
     public static Row whole(int[] ids, HeadMask mask) {
       return new Row(0, ids, mask, Phase.PREFILL);
+    }
+
+    /// This row as part of a sequence that begins with a prompt of so many tokens.
+    public Row ofPrompt(int length) {
+      return new Row(slot, ids, mask, phase, length);
     }
   }
 }

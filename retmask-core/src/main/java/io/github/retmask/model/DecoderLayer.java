@@ -30,8 +30,7 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
   void forward(
       LayerActivations a,
       Tensor residPre,
-      Tensor positions,
-      RopeTable rope,
+      Rotation rotation,
       BatchLayout layout,
       HeadPlan plan,
       @Nullable CacheLines cache,
@@ -59,8 +58,8 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
       ops.rmsNorm(normed(a.rotQ()), requireNonNull(a.qRstd()), normed(a.q()), qNorm, eps);
       ops.rmsNorm(normed(a.rotK()), requireNonNull(a.kRstd()), normed(a.k()), kNorm, eps);
     }
-    ops.rope(a.rotQ(), a.rotQ(), rope.cos(), rope.sin(), positions); // [N,H,D]
-    ops.rope(a.rotK(), a.rotK(), rope.cos(), rope.sin(), positions); // [N,Hkv,D]
+    ops.rope(a.rotQ(), a.rotQ(), rotation.cos(), rotation.sin(), rotation.rows()); // [N,H,D]
+    ops.rope(a.rotK(), a.rotK(), rotation.cos(), rotation.sin(), rotation.rows()); // [N,Hkv,D]
     observer.saw(Site.ROT_Q, index, a.rotQ());
     observer.saw(Site.ROT_K, index, a.rotK());
 
@@ -120,8 +119,7 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
       @Nullable Tensor dGates,
       LayerActivations a,
       Tensor residPre,
-      Tensor positions,
-      RopeTable rope,
+      Rotation rotation,
       BatchLayout layout,
       HeadPlan plan,
       Ops ops,
@@ -163,8 +161,8 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
     Tensor dV = step.floats("d_v", n, config.kvHeads(), config.headDim());
     ops.attentionBackward(
         dQ, dK, dV, dZ, a.rotQ(), a.rotK(), a.v(), a.z(), a.lse(), layout, plan, spec.attention());
-    ops.ropeBackward(dQ, dQ, rope.cos(), rope.sin(), positions);
-    ops.ropeBackward(dK, dK, rope.cos(), rope.sin(), positions);
+    ops.ropeBackward(dQ, dQ, rotation.cos(), rotation.sin(), rotation.rows());
+    ops.ropeBackward(dK, dK, rotation.cos(), rotation.sin(), rotation.rows());
     if (spec.qkNorm() != QkNorm.NONE) {
       dQ = qkNormBackward(dQ, a.q(), a.qRstd(), w.qNorm(), grads.qNorm(), ops, step);
       dK = qkNormBackward(dK, a.k(), a.kRstd(), w.kNorm(), grads.kNorm(), ops, step);

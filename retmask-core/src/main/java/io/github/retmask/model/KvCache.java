@@ -20,7 +20,9 @@ public final class KvCache implements AutoCloseable {
   private final int capacity;
   private final List<Tensor> keys = new ArrayList<>(); // per layer [slots * capacity, Hkv, D]
   private final List<Tensor> values = new ArrayList<>(); // per layer [slots * capacity, Hkv, D]
+  private final ModelConfig config;
   private final int[] lengths;
+  private final int[] prompts; // tokens of each slot's prompt
   private final @Nullable HeadMask[] masks;
 
   /// Room for `slots` sequences of `capacity` positions.
@@ -33,7 +35,9 @@ public final class KvCache implements AutoCloseable {
     }
     this.slots = slots;
     this.capacity = capacity;
+    this.config = config;
     this.lengths = new int[slots];
+    this.prompts = new int[slots];
     this.masks = new HeadMask[slots];
     this.arena = ops.arena(TensorArena.Lifetime.SESSION);
     try {
@@ -96,7 +100,8 @@ public final class KvCache implements AutoCloseable {
   /// Makes room for a batch and says where it lies.
   ///
   /// @throws IllegalArgumentException when a row's slot does not exist, occurs twice, is full, or
-  ///   holds a span computed under another mask
+  ///   holds a span computed under another mask, for another prompt length, or, where the rotary
+  ///   embedding depends on the context, for one that does not go with the row's
   BatchLayout append(Batch batch) {
     int rows = batch.rows().size();
     int[] rowLengths = new int[rows];
@@ -122,15 +127,52 @@ public final class KvCache implements AutoCloseable {
             "kv cache: slot %d was computed under mask [%s], not [%s]; clear it, or use one mask with phase DECODE_ONLY"
                 .formatted(slot, before, row.mask()));
       }
+      if (lengths[slot] > 0) {
+        checkContext(row);
+      }
       rowLengths[r] = row.ids().length;
       past[r] = lengths[slot];
       keyStart[r] = slot * capacity;
     }
     for (Batch.Row row : batch.rows()) {
+      if (lengths[row.slot()] == 0) {
+        prompts[row.slot()] = row.promptLength() > 0 ? row.promptLength() : row.ids().length;
+      }
       lengths[row.slot()] += row.ids().length;
       masks[row.slot()] = row.mask();
     }
     return BatchLayout.cached(rowLengths, past, keyStart);
+  }
+
+  /// A row that goes on with a slot must not need the keys there rotated otherwise.
+  private void checkContext(Batch.Row row) {
+    int slot = row.slot();
+    int prompt = prompts[slot];
+    int longer = lengths[slot] + row.ids().length;
+    if (row.promptLength() > 0 && !rotatesAlike(prompt, row.promptLength())) {
+      throw new IllegalArgumentException(
+          "kv cache: slot %d was begun with a prompt of %d tokens, not %d; clear it"
+              .formatted(slot, prompt, row.promptLength()));
+    }
+    if (!config.keepsKeys(Math.max(prompt, lengths[slot]), Math.max(prompt, longer))) {
+      throw new IllegalArgumentException(
+          "kv cache: slot %d holds keys rotated for a shorter context than %d; clear it and compute the sequence anew, as a prompt of that length"
+              .formatted(slot, longer));
+    }
+    if (row.phase() == Batch.Phase.PREFILL && longer > prompt && !rotatesAlike(prompt, longer)) {
+      throw new IllegalArgumentException(
+          "kv cache: slot %d was begun with a prompt of %d tokens, now %d; the rotary embedding depends on it, so say the prompt's length with its first row"
+              .formatted(slot, prompt, longer));
+    }
+  }
+
+  private boolean rotatesAlike(int context, int other) {
+    return config.layers().stream().allMatch(layer -> layer.rope().rotatesAlike(context, other));
+  }
+
+  /// Tokens of the prompt that a slot's sequence began with.
+  int promptLength(int slot) {
+    return prompts[slot];
   }
 
   /// Keys of a layer, `[slots * capacity, Hkv, D]`.

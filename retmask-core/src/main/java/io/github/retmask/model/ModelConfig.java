@@ -49,6 +49,12 @@ public record ModelConfig(
     return layers.size();
   }
 
+  /// Whether keys and values computed in one context serve in a longer one, in every layer; where
+  /// not, the sequence must be computed anew. See [RopeSpec#keepsKeys].
+  public boolean keepsKeys(int context, int longer) {
+    return layers.stream().allMatch(layer -> layer.rope().keepsKeys(context, longer));
+  }
+
   /// Query heads of the whole model, L H.
   public int totalHeads() {
     return layers.size() * heads;

@@ -11,6 +11,7 @@ import io.github.retmask.model.Activations.Keep;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -81,6 +82,7 @@ public final class Transformer implements AutoCloseable {
     Tensor positions = step.ints("positions", layout.positions()); // [N]
     Tensor cacheRows = cache == null ? null : step.ints("cache_rows", layout.keyRows()); // [N]
     ensureRope(layout);
+    Map<RopeSpec, Rotation> rotations = rotationsInContext(layout, prompts(batch, cache), step);
 
     boolean keepGatedOff = keep == Keep.FOR_GATE_GRADIENTS || readouts.tokens().length > 0;
     List<HeadMask> masks = effectiveMasks(batch);
@@ -109,7 +111,8 @@ public final class Transformer implements AutoCloseable {
           cache == null || cacheRows == null
               ? null
               : new DecoderLayer.CacheLines(cache.keys(l), cache.values(l), cacheRows);
-      layer.forward(a, resid, positions, rope(layer), layout, plan, lines, readout, ops, observer);
+      Rotation rotation = rotation(layer, positions, rotations);
+      layer.forward(a, resid, rotation, layout, plan, lines, readout, ops, observer);
       resid = a.residPost();
       plans.add(plan);
       kept.add(a);
@@ -118,7 +121,7 @@ public final class Transformer implements AutoCloseable {
     Tensor rstd = step.floats("rstd", n);
     ops.rmsNorm(hidden, rstd, resid, weights.norm(), config.normEps());
     return new Activations(
-        ids, positions, plans, kept, embedded, rstd, hidden, keep, layout, reported);
+        ids, positions, rotations, plans, kept, embedded, rstd, hidden, keep, layout, reported);
   }
 
   /// The buffers of an earlier layer that needs the same ones, or null.
@@ -165,8 +168,7 @@ public final class Transformer implements AutoCloseable {
           dGates == null ? null : dGates.get(l),
           a.layers.get(l),
           residPre,
-          a.positions,
-          rope(layer),
+          rotation(layer, a.positions, a.rotations),
           layout,
           a.plans.get(l),
           ops,
@@ -234,6 +236,61 @@ public final class Transformer implements AutoCloseable {
     return ids;
   }
 
+  /// Tokens of every row's prompt.
+  private static int[] prompts(Batch batch, @Nullable KvCache cache) {
+    return batch.rows().stream()
+        .mapToInt(
+            row -> {
+              if (cache != null) {
+                return cache.promptLength(row.slot());
+              }
+              return row.promptLength() > 0 ? row.promptLength() : row.ids().length;
+            })
+        .toArray();
+  }
+
+  /// Rotations of those layers where they depend on the context: computed for the tokens at hand.
+  private Map<RopeSpec, Rotation> rotationsInContext(
+      BatchLayout layout, int[] prompts, TensorArena step) {
+    Map<RopeSpec, Rotation> rotations = new HashMap<>();
+    for (DecoderLayer layer : layers) {
+      RopeSpec spec = layer.spec().rope();
+      if (spec.dependsOnContext() && !rotations.containsKey(spec)) {
+        int[] positions = layout.positions();
+        RopeTable table =
+            RopeTable.byToken(spec, positions, contexts(spec, layout, positions, prompts), step);
+        int[] rows = new int[positions.length];
+        Arrays.setAll(rows, n -> n);
+        rotations.put(spec, new Rotation(table.cos(), table.sin(), step.ints("rope_rows", rows)));
+      }
+    }
+    return rotations;
+  }
+
+  /// Context of every token, `[N]`: its prompt or, beyond that, the sequence up to it. Where a
+  /// longer context rotates all keys anew, that of a row's last token holds for the row.
+  private static int[] contexts(RopeSpec spec, BatchLayout layout, int[] positions, int[] prompts) {
+    int[] contexts = new int[positions.length];
+    for (int r = 0; r < layout.rows(); r++) {
+      int whole = Math.max(layout.keys(r), prompts[r]);
+      boolean together = !spec.keepsKeys(prompts[r], whole);
+      for (int n = layout.tokenStart(r); n < layout.tokenStart(r + 1); n++) {
+        contexts[n] = together ? whole : Math.max(positions[n] + 1, prompts[r]);
+      }
+    }
+    return contexts;
+  }
+
+  private Rotation rotation(
+      DecoderLayer layer, Tensor positions, Map<RopeSpec, Rotation> inContext) {
+    RopeSpec spec = layer.spec().rope();
+    if (spec.dependsOnContext()) {
+      return inContext.get(spec);
+    }
+    RopeTable table = ropes.get(spec);
+    return new Rotation(table.cos(), table.sin(), positions);
+  }
+
   /// Grows the rope tables to the longest row, by doubling.
   private void ensureRope(BatchLayout layout) {
     int longest = 0;
@@ -249,13 +306,11 @@ public final class Transformer implements AutoCloseable {
     ropeMemory = ops.arena(TensorArena.Lifetime.MODEL);
     ropes.clear();
     for (DecoderLayer layer : layers) {
-      ropes.computeIfAbsent(
-          layer.spec().rope(), spec -> RopeTable.of(spec, ropePositions, ropeMemory));
+      if (!layer.spec().rope().dependsOnContext()) {
+        ropes.computeIfAbsent(
+            layer.spec().rope(), spec -> RopeTable.byPosition(spec, ropePositions, ropeMemory));
+      }
     }
-  }
-
-  private RopeTable rope(DecoderLayer layer) {
-    return ropes.get(layer.spec().rope());
   }
 
   /// Frees the rope tables. The weights belong to whoever loaded them.

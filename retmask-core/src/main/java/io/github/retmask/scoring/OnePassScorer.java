@@ -83,7 +83,7 @@ public final class OnePassScorer {
     int queries = 0;
     for (Trial trial : trials) {
       int[] ids = trial.item().input();
-      rows.add(Batch.Row.whole(ids, model.noMask()));
+      rows.add(Batch.Row.whole(ids, model.noMask()).ofPrompt(trial.prompt().length));
       queries += trial.answer().length;
     }
     int[] tokens = new int[queries]; // the queries that produce the answers

@@ -44,7 +44,7 @@ public final class LabelledBatch {
       }
       rowStart[r + 1] += rowStart[r];
       int[] ids = java.util.Arrays.copyOf(row.ids(), Math.max(1, last));
-      inputs.add(Batch.Row.whole(ids, masks.get(r)));
+      inputs.add(Batch.Row.whole(ids, masks.get(r)).ofPrompt(row.ids().length));
     }
     int count = rowStart[rows.size()];
     if (count == 0) {

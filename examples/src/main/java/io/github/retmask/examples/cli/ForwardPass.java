@@ -70,7 +70,7 @@ final class ForwardPass implements AutoCloseable {
         int[] all = IntStream.range(0, part.length).toArray();
         Activations a =
             model.forward(
-                Batch.of(new Batch.Row(0, part, mask, Batch.Phase.PREFILL)),
+                Batch.of(new Batch.Row(0, part, mask, Batch.Phase.PREFILL, ids.length)),
                 cache,
                 Activations.Keep.RESULT,
                 argmax == null ? ReadoutRequest.NONE : ReadoutRequest.of(all),
