@@ -39,6 +39,11 @@ public final class ConfigReader {
     return node.hasNonNull(key);
   }
 
+  /// Whether the key is there and null, where that says something else than its absence.
+  public boolean isNull(String key) {
+    return node.path(key).isNull();
+  }
+
   /// The one of two spellings of a key that is there, such as `dtype` and the older `torch_dtype`; the
   /// newer one where neither is.
   ///
@@ -167,6 +172,29 @@ public final class ConfigReader {
     return out;
   }
 
+  /// The strings of a required array.
+  public List<String> texts(String key) {
+    JsonNode value = required(key);
+    if (!value.isArray() || value.valueStream().anyMatch(v -> !v.isTextual())) {
+      throw error(key, "is " + shown(value) + ", want an array of strings");
+    }
+    return value.valueStream().map(JsonNode::textValue).toList();
+  }
+
+  /// The numbers of a required array, finite and above 0.
+  public List<Double> positives(String key) {
+    JsonNode value = required(key);
+    if (!value.isArray()
+        || value.valueStream().anyMatch(v -> !v.isNumber() || !isPositive(v.doubleValue()))) {
+      throw error(key, "is " + shown(value) + ", want an array of numbers above 0");
+    }
+    return value.valueStream().map(JsonNode::doubleValue).toList();
+  }
+
+  private static boolean isPositive(double value) {
+    return value > 0 && Double.isFinite(value);
+  }
+
   /// Fails unless the key, or `absent` in its place, is `wanted`: for options whose other values
   /// change the numbers and are not supported.
   public void requireText(String key, String wanted, String absent) {
@@ -176,15 +204,32 @@ public final class ConfigReader {
     }
   }
 
-  /// Fails when the key is there: for options that are not supported at all.
-  public void refuse(String key) {
+  /// Fails unless the key is missing, false, 0 or empty: for options that are not supported and are
+  /// off then.
+  public void requireOff(String key) {
     if (has(key)) {
-      throw error(key, "is not supported");
+      JsonNode value = node.get(key);
+      boolean off =
+          value.isContainerNode()
+              ? value.isEmpty()
+              : value.isNumber()
+                  ? value.doubleValue() == 0
+                  : value.isBoolean() && !value.booleanValue();
+      if (!off) {
+        throw error(key, "is " + shown(value) + ", which is not supported");
+      }
     }
   }
 
-  /// Fails on a key that is none of `known`: for files of our own, where a misspelt option must not
-  /// be ignored.
+  /// Fails unless the key is missing or 1: for factors that are not supported.
+  public void requireOne(String key) {
+    if (number(key, 1) != 1) {
+      throw error(key, "is " + shown(node.get(key)) + ", only 1 is supported");
+    }
+  }
+
+  /// Fails on a key that is none of `known`: where a misspelt or unknown option must not be
+  /// ignored.
   public void requireKnown(List<String> known) {
     node.fieldNames()
         .forEachRemaining(

@@ -27,7 +27,7 @@ class ConfigReaderTest {
         {"layers": 3, "eps": 1e-05, "factor": 8, "theta": "10000", "nothing": null, "tie": false,
          "eos": [1, 2], "bos": 7, "half": 1.5, "huge": 4294967296, "inf": Infinity, "nan": NaN,
          "beyond": 1e999, "rope": {"type": "linear", "factor": -Infinity}, "act": "gelu",
-         "zero": 0, "minus": -0.5, "bos_again": 7, "list": [{"a": 1}, {"a": "x"}], "mixed": [1, "2"], "long": "%s"}"""
+         "zero": 0, "one": 1.0, "empty": {}, "words": ["a", "b"], "numbers": [1, 2.5], "minus": -0.5, "bos_again": 7, "list": [{"a": 1}, {"a": "x"}], "mixed": [1, "2"], "long": "%s"}"""
             .formatted("y".repeat(100)));
     config = new ConfigReader(JsonFiles.read(file), file.toString());
   }
@@ -48,6 +48,8 @@ class ConfigReaderTest {
     assertThat(config.integers("eos")).containsExactly(1, 2);
     assertThat(config.integers("bos")).containsExactly(7);
     assertThat(config.object("rope").text("type")).isEqualTo("linear");
+    assertThat(config.texts("words")).containsExactly("a", "b");
+    assertThat(config.positives("numbers")).containsExactly(1.0, 2.5);
     assertThat(config.objects("list").getFirst().integer("a", 0)).isEqualTo(1);
   }
 
@@ -55,6 +57,7 @@ class ConfigReaderTest {
   void absentAndNullTakeTheDefault() {
     for (String key : List.of("absent", "nothing")) {
       assertThat(config.has(key)).isFalse();
+      assertThat(config.isNull(key)).isEqualTo(key.equals("nothing"));
       assertThat(config.integer(key, 1, 5)).isEqualTo(5);
       assertThat(config.number(key, 0.5)).isEqualTo(0.5);
       assertThat(config.flag(key, true)).isTrue();
@@ -75,6 +78,10 @@ class ConfigReaderTest {
     assertRefused(c -> c.flag("layers", true), "layers is 3, want true or false");
     assertRefused(c -> c.text("layers", "d"), "layers is 3, want a string");
     assertRefused(c -> c.text("nothing"), "nothing is missing");
+    assertRefused(c -> c.texts("mixed"), "mixed is [1,\"2\"], want an array of strings");
+    assertRefused(
+        c -> c.positives("mixed"), "mixed is [1,\"2\"], want an array of numbers above 0");
+    assertRefused(c -> c.positives("bos"), "bos is 7, want an array of numbers above 0");
     assertRefused(c -> c.object("eos"), "eos is [1,2], want a JSON object");
     assertRefused(c -> c.objects("bos"), "bos is 7, want an array of objects");
     assertRefused(
@@ -132,9 +139,17 @@ class ConfigReaderTest {
   void unsupportedOptionsAreNamed() {
     assertRefused(
         c -> c.requireText("act", "silu", "silu"), "act is \"gelu\", only \"silu\" is supported");
-    assertRefused(c -> c.refuse("layers"), "layers is not supported");
+    assertRefused(c -> c.requireOff("layers"), "layers is 3, which is not supported");
+    assertRefused(c -> c.requireOff("act"), "act is \"gelu\", which is not supported");
+    assertRefused(c -> c.requireOff("eos"), "eos is [1,2], which is not supported");
+    assertRefused(c -> c.requireOne("half"), "half is 1.5, only 1 is supported");
+    assertRefused(c -> c.requireOne("act"), "act is \"gelu\", want a finite number");
     config.requireText("absent", "silu", "silu");
-    config.refuse("nothing");
+    for (String off : List.of("absent", "nothing", "tie", "zero", "empty")) {
+      config.requireOff(off);
+    }
+    config.requireOne("absent");
+    config.requireOne("one");
     assertThatExceptionOfType(FormatException.class)
         .isThrownBy(() -> config.requireKnown(List.of("layers", "eps")))
         .withMessage(file + ": factor is unknown; known: layers, eps");

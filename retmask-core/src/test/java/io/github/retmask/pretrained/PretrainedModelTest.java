@@ -151,13 +151,13 @@ class PretrainedModelTest {
   }
 
   @Test
-  void sizesThatContradictEachOtherAreRefusedByFile() throws IOException {
+  void sizesThatContradictEachOtherAreRefusedByKey() throws IOException {
     copy("llama");
     edit("config.json", "num_key_value_heads", 4);
     assertThatThrownBy(() -> PretrainedModel.open(folder, ops))
         .isInstanceOf(FormatException.class)
         .hasMessageContaining("config.json")
-        .hasMessageContaining("multiple of kv heads");
+        .hasMessageContaining("num_key_value_heads is 4, want a divisor of num_attention_heads, 6");
   }
 
   @Test

@@ -5,10 +5,12 @@ import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Weights;
 import io.github.retmask.tensor.Tensor;
 import java.util.List;
+import java.util.stream.Stream;
 
 /// A model family: how its config.json reads and what its checkpoint calls its tensors. The permits
-/// clause is the registry; adding a family is one file and one word here and in [#all].
-public sealed interface Architecture permits Llama {
+/// clause is the registry; a family is an enum with one constant, so that it says itself what there
+/// is of it.
+public sealed interface Architecture permits Llama, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3 {
 
   /// The values of `model_type` that this family answers to.
   List<String> modelTypes();
@@ -30,7 +32,9 @@ public sealed interface Architecture permits Llama {
 
   /// All families.
   static List<Architecture> all() {
-    return List.of(new Llama());
+    return Stream.of(Architecture.class.getPermittedSubclasses())
+        .map(family -> (Architecture) family.getEnumConstants()[0])
+        .toList();
   }
 
   /// The family of a config.json, by its `model_type`.
