@@ -1,6 +1,7 @@
 package io.github.retmask.train;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import io.github.retmask.GoldenFolder;
 import io.github.retmask.backend.Ops;
 import io.github.retmask.io.Checkpoint;
 import io.github.retmask.io.JsonFiles;
@@ -10,10 +11,7 @@ import io.github.retmask.model.arch.Architecture;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.io.IOException;
-import java.io.InputStream;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.List;
 import java.util.Map;
 
 /// A tiny random checkpoint with float64 results, copied from the test resources to a folder: they
@@ -25,25 +23,8 @@ import java.util.Map;
 /// @param train content of train.json
 record GoldenModel(Checkpoint checkpoint, ModelConfig config, Weights weights, JsonNode train)
     implements AutoCloseable {
-  private static final List<String> FILES =
-      List.of(
-          "config.json",
-          "model.safetensors",
-          "model.safetensors.index.json",
-          "model-00001-of-00002.safetensors",
-          "model-00002-of-00002.safetensors",
-          "train.json",
-          "train.safetensors");
-
   static GoldenModel open(String family, Path empty) throws IOException {
-    for (String name : FILES) {
-      try (InputStream in =
-          GoldenModel.class.getResourceAsStream("/goldens/" + family + "/" + name)) {
-        if (in != null) {
-          Files.copy(in, empty.resolve(name));
-        }
-      }
-    }
+    GoldenFolder.copy(family, empty);
     Checkpoint checkpoint = Checkpoint.open(empty);
     Architecture architecture = Architecture.of(checkpoint.config());
     ModelConfig config = architecture.config(checkpoint.config());
