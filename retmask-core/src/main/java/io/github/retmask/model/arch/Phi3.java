@@ -35,7 +35,7 @@ enum Phi3 implements Architecture {
     LayerType type =
         window == AttentionSpec.NO_WINDOW ? LayerType.FULL_ATTENTION : LayerType.SLIDING_ATTENTION;
     LayerType.requireAll(json, keys.layers(), type);
-    RopeConfig rope = new RopeConfig(keys, 10_000, 4096);
+    RopeConfig rope = new RopeConfig(keys, 10_000, 4096, List.of("su", "yarn"));
     LayerSpec layer = keys.layer(NormPlacement.PRE, QkNorm.NONE, window, rope.read(type));
     return keys.model(Collections.nCopies(keys.layers(), layer));
   }

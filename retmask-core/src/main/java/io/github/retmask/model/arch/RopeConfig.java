@@ -34,17 +34,21 @@ final class RopeConfig {
   private final CommonKeys keys;
   private final double absentTheta;
   private final double absentOriginal;
+  private final List<String> longRopeNames;
 
   /// @param absentTheta `rope_theta` where it is absent
   RopeConfig(CommonKeys keys, double absentTheta) {
-    this(keys, absentTheta, keys.maxPositions());
+    this(keys, absentTheta, keys.maxPositions(), List.of());
   }
 
   /// @param absentOriginal `original_max_position_embeddings` where it is absent
-  RopeConfig(CommonKeys keys, double absentTheta, double absentOriginal) {
+  /// @param longRopeNames older names of the type "longrope"
+  RopeConfig(
+      CommonKeys keys, double absentTheta, double absentOriginal, List<String> longRopeNames) {
     this.keys = keys;
     this.absentTheta = absentTheta;
     this.absentOriginal = absentOriginal;
+    this.longRopeNames = longRopeNames;
   }
 
   /// The embedding of a type of layer.
@@ -121,7 +125,7 @@ final class RopeConfig {
   private RopeSpec.Scaling scaling(ConfigReader rope, double theta, int rotaryDim) {
     String key = rope.has("rope_type") ? "rope_type" : "type";
     String type = rope.text(key, "default");
-    return switch (type) {
+    return switch (longRopeNames.contains(type) ? "longrope" : type) {
       case "default" -> new RopeSpec.None();
       case "linear" -> new RopeSpec.Linear(rope.positive("factor"));
       case "dynamic" -> dynamic(rope, rotaryDim);
