@@ -1,0 +1,11 @@
+package io.github.retmask.model;
+
+import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.ReferenceBackend;
+
+class ReferenceDenseModelTest extends DenseModelContract {
+  @Override
+  protected Kernels open(int threads) {
+    return new ReferenceBackend().open(threads);
+  }
+}
