@@ -9,12 +9,12 @@ import io.github.retmask.io.SafeTensorsWriter;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Weights;
 import io.github.retmask.model.arch.Architecture;
-import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import io.github.retmask.train.AdamW;
 import io.github.retmask.train.InitialWeights;
 import io.github.retmask.train.LanguageModelTrainer;
 import io.github.retmask.train.LrSchedule;
+import io.github.retmask.train.TrainedCheckpoint;
 import io.github.retmask.train.Trainer;
 import io.github.retmask.train.TrainingStart;
 import java.io.IOException;
@@ -137,17 +137,17 @@ public final class TrainingRecipe {
           Map.of("recipe", json.json().toString()),
           out,
           start,
-          weights -> save(weights, out),
+          weights -> save(weights, ops, out),
           progress::accept);
     }
   }
 
-  private void save(Weights weights, Path out) throws IOException {
+  private void save(Weights weights, Ops ops, Path out) throws IOException {
     SafeTensorsWriter tensors = new SafeTensorsWriter(SafeTensorsWriter.PYTORCH);
-    for (Tensor tensor : weights.tensors()) {
-      tensors.add(tensor);
+    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
+      TrainedCheckpoint.stored(weights, model, ops, arena).values().forEach(tensors::add);
+      tensors.writeTo(out.resolve("model.safetensors"));
     }
-    tensors.writeTo(out.resolve("model.safetensors"));
     ObjectNode generation = ((ObjectNode) model.json()).objectNode();
     generation.put("bos_token_id", SyntheticLanguage.BOS);
     generation.put("eos_token_id", SyntheticLanguage.EOS);

@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.SequencedMap;
 
 /// Writes trained weights as a checkpoint like the one that was trained.
 public final class TrainedCheckpoint {
@@ -33,10 +34,13 @@ public final class TrainedCheckpoint {
 
   /// Copies of weights, or of anything of their structure, under the names and in the layout of a
   /// checkpoint: what a family fuses there is one tensor.
-  static Map<String, Tensor> stored(
+  ///
+  /// @param json config.json of the checkpoint
+  /// @param arena memory of the copies
+  public static SequencedMap<String, Tensor> stored(
       Weights weights, ConfigReader json, Ops ops, TensorArena arena) {
     Architecture architecture = Architecture.of(json);
-    Map<String, Tensor> stored = new LinkedHashMap<>();
+    SequencedMap<String, Tensor> stored = new LinkedHashMap<>();
     Weights layout =
         architecture.weights(
             architecture.config(json),
