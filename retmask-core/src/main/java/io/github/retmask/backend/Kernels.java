@@ -137,12 +137,13 @@ public interface Kernels extends AutoCloseable {
   ///
   /// @param out `[N,H,D]`
   /// @param x `[N,H,D]`
-  /// @param cos `[P,R/2]`, by position
+  /// @param cos `[P,R/2]`; both tables may carry a factor, as YaRN's do
   /// @param sin `[P,R/2]`
-  /// @param positions I32 `[N]`
+  /// @param positions I32 `[N]`, the row of every token in the tables, mostly its position
   void rope(Tensor out, Tensor x, Tensor cos, Tensor sin, Tensor positions);
 
-  /// The transposed rotation, `sin` negated. `dx` may be dOut.
+  /// The transposed map, `sin` negated; the inverse but for the square of the tables' factor. `dx`
+  /// may be dOut.
   void ropeBackward(Tensor dx, Tensor dOut, Tensor cos, Tensor sin, Tensor positions);
 
   // --- attention ------------------------------------------------------------------------------

@@ -226,6 +226,8 @@ class ArchitectureTest {
         "'logits_scaling': 8; logits_scaling",
         "'logit_scale': 0.0625; logit_scale",
         "'alibi': true; alibi",
+        "'rope_interleaved': true; rope_interleaved",
+        "'lm_head_bias': true; lm_head_bias",
         "'clip_qkv': 8.0; clip_qkv",
         "'num_local_experts': 8; num_local_experts",
         "'num_experts': 64; num_experts",
