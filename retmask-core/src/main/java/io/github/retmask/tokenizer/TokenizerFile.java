@@ -12,6 +12,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
@@ -47,7 +48,7 @@ record TokenizerFile(
     private final JsonParser parser;
     private final List<@Nullable String> tokens = new ArrayList<>();
     private final Map<String, Integer> ids = new HashMap<>();
-    private final Map<Integer, String> added = new HashMap<>();
+    private final Map<Integer, String> added = new LinkedHashMap<>();
     private final BitSet special = new BitSet();
     private final int maxId; // a token takes more than one character of the file
     private boolean byteFallback;
@@ -74,7 +75,26 @@ record TokenizerFile(
       if (ids.isEmpty() && added.isEmpty()) {
         throw new FormatException(file + ": no model.vocab, want the vocabulary of a tokenizer");
       }
+      requireIdsByPlace();
       added.forEach((id, token) -> put(token, id));
+    }
+
+    /// The library does not read the ids of added tokens, it counts them anew (tokenizers 0.21,
+    /// added_vocabulary.rs, `add_tokens`); where that gives others, ids would silently be wrong.
+    private void requireIdsByPlace() {
+      int size = ids.size();
+      int last = -1;
+      for (Map.Entry<Integer, String> token : added.entrySet()) {
+        Integer known = ids.get(token.getValue());
+        int counted = known != null ? known : Math.max(size, last + 1);
+        if (counted != token.getKey()) {
+          throw new FormatException(
+              "%s: added token %s has id %d, but its place in added_tokens makes it %d"
+                  .formatted(
+                      file, FormatException.quote(token.getValue()), token.getKey(), counted));
+        }
+        last = Math.max(last, counted);
+      }
     }
 
     TokenizerFile result() {

@@ -54,7 +54,7 @@ class HostileModelsTest {
   @TempDir Path folder;
 
   @ParameterizedTest
-  @ValueSource(strings = {"llama"})
+  @ValueSource(strings = {"llama", "mistral", "olmo2", "olmo3", "phi3", "qwen2", "qwen3"})
   @Timeout(value = 10, unit = TimeUnit.MINUTES) // a hang, not a speed
   void changedModelsAreUsedOrRefusedInOneLine(String family) throws IOException {
     Map<String, byte[]> files = files(family);

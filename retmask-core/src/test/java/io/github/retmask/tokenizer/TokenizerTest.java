@@ -351,6 +351,8 @@ class TokenizerTest {
                 + " \"processors\": [{\"type\": \"TemplateProcessing\", \"special_tokens\": {},"
                 + " \"single\": [{\"SpecialToken\": {\"id\": \"<s>\", \"type_id\": 0}}], \"pair\": []}]}}",
             "{\"added_tokens\": [{\"id\": 1, \"content\": \"" + "x".repeat(5000) + "\"}]}",
+            "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []},"
+                + " \"added_tokens\": [{\"id\": 3, \"content\": \"<s>\"}]}",
             "{\"added_tokens\": [{\"id\": 1}]}",
             "{\"added_tokens\": [{\"id\": \"1\", \"content\": \"a\"}]}",
             "{\"added_tokens\": [{\"id\": 1, \"content\": \"a\", \"special\": 3}]}",
