@@ -34,24 +34,31 @@ public record ChatEncoder(Tokenizer tokenizer, Map<String, ?> variables) {
   }
 
   /// Token ids of a prompt.
+  ///
+  /// @throws IllegalStateException for a conversation of several turns without a chat template
   public int[] encode(Prompt prompt) {
     return switch (prompt) {
       case Prompt.Ids given -> given.ids();
       case Prompt.Text given -> tokenizer.encode(given.text(), true);
-      case Prompt.Chat chat ->
-          tokenizer.chatTemplate() == null
-              ? tokenizer.encode(chat.content(), true)
-              : tokenizer.encodeChat(
-                  List.of(ChatMessage.of("user", chat.content())), true, variables);
+      case Prompt.Chat chat -> encode(turns(chat));
+      case Prompt.Conversation chat -> encode(chat.turns());
     };
   }
 
-  /// Readable form of a prompt.
-  public String text(Prompt prompt) {
+  private int[] encode(List<ChatMessage> turns) {
+    boolean plain = turns.size() == 1 && tokenizer.chatTemplate() == null;
+    return plain
+        ? tokenizer.encode(String.valueOf(turns.getFirst().fields().get("content")), true)
+        : tokenizer.encodeChat(turns, true, variables);
+  }
+
+  /// A prompt as a conversation; what is no chat becomes the user's one turn.
+  public List<ChatMessage> turns(Prompt prompt) {
     return switch (prompt) {
-      case Prompt.Ids given -> text(given.ids());
-      case Prompt.Text given -> given.text();
-      case Prompt.Chat chat -> chat.content();
+      case Prompt.Ids given -> List.of(ChatMessage.of("user", text(given.ids())));
+      case Prompt.Text given -> List.of(ChatMessage.of("user", given.text()));
+      case Prompt.Chat chat -> List.of(ChatMessage.of("user", chat.content()));
+      case Prompt.Conversation chat -> chat.turns();
     };
   }
 

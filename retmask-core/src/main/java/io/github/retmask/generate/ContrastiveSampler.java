@@ -12,6 +12,7 @@ import io.github.retmask.io.JsonLines;
 import io.github.retmask.io.WorkJournal;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.random.SplitMix64;
+import io.github.retmask.tokenizer.ChatMessage;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
@@ -26,6 +27,7 @@ import java.util.EnumMap;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.Iterator;
+import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.TreeMap;
@@ -224,7 +226,7 @@ public final class ContrastiveSampler {
   }
 
   private ObjectNode line(PromptRecord record, int[] prompt, Answer chosen, Answer rejected) {
-    String asked = encoder.text(record.prompt());
+    List<ChatMessage> asked = encoder.turns(record.prompt());
     ObjectNode line = PairFile.line(record.id(), asked, chosen.text(), rejected.text());
     putIds(line, "prompt_ids", prompt);
     putIds(line, "chosen_ids", chosen.ids());
@@ -262,6 +264,7 @@ public final class ContrastiveSampler {
     all.put("top-k", String.valueOf(s.topK()));
     all.put("top-p", String.valueOf(s.topP()));
     all.put("min-p", String.valueOf(s.minP()));
+    all.put("repetition-penalty", String.valueOf(s.repetitionPenalty()));
     all.put("seed", String.valueOf(s.seed()));
     all.put("max-new-tokens", String.valueOf(options.maxNewTokens()));
     all.put("max-prompt-tokens", String.valueOf(options.maxPromptTokens()));

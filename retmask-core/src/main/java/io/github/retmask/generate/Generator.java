@@ -20,7 +20,6 @@ import java.util.Deque;
 import java.util.HashMap;
 import java.util.Iterator;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
@@ -49,7 +48,7 @@ public final class Generator implements AutoCloseable {
   ///
   /// @param maxRows requests that run at a time, at most
   /// @param prefillTokens prompt tokens that one step reads, over all requests, at most
-  /// @param memoryBytes memory for keys, values, logits and activations, at most
+  /// @param memoryBytes memory for everything in a [MemoryPlan], at most
   public record Options(int maxRows, int prefillTokens, long memoryBytes) {
     public Options {
       if (maxRows < 1 || prefillTokens < 1 || memoryBytes < 1) {
@@ -59,9 +58,9 @@ public final class Generator implements AutoCloseable {
       }
     }
 
-    /// 64 rows, 512 prompt tokens a step, three quarters of the memory that is free now.
+    /// 64 rows, 512 prompt tokens a step, seven eighths of the memory that is free now.
     public static Options defaults() {
-      return new Options(64, 512, Math.max(1, FreeMemory.bytes() / 4 * 3));
+      return new Options(64, 512, Math.max(1, MemoryPlan.freeBytes() / 8 * 7));
     }
 
     /// These options with another number of rows.
@@ -322,21 +321,10 @@ public final class Generator implements AutoCloseable {
 
   /// A cache of as many slots as memory allows, up to `maxRows`; the last one when it still serves.
   private KvCache cacheFor(int maxRows, int maxPositions) {
-    int capacity = Math.max(1, maxPositions - 1); // the last token is never read
-    long perRow = bytesPerRow(capacity);
-    long fixed = activationBytes(options.prefillTokens());
-    long room = options.memoryBytes() - fixed;
-    int rows = Math.clamp(room / perRow, 0, maxRows);
-    rows = Math.min(rows, Integer.MAX_VALUE / capacity);
+    int capacity = MemoryPlan.capacity(maxPositions);
+    int rows = rowsWithin(Math.min(maxRows, Integer.MAX_VALUE / capacity), maxPositions);
     if (rows < 1) {
-      throw new IllegalArgumentException(
-          String.format(
-              Locale.ROOT,
-              "generate: a context of %d tokens needs %s, of which %s are keys and values; %s may be used; shorten the context or raise the limit",
-              maxPositions,
-              FreeMemory.text(perRow + fixed),
-              FreeMemory.text(KvCache.bytes(model.config(), 1, capacity)),
-              FreeMemory.text(options.memoryBytes())));
+      throw tooLong(maxPositions);
     }
     KvCache old = cache;
     if (old != null && old.slots() >= rows && old.capacity() >= capacity) {
@@ -351,21 +339,31 @@ public final class Generator implements AutoCloseable {
     return fresh;
   }
 
-  /// Keys, values, logits and one token's activations.
-  private long bytesPerRow(int capacity) {
-    return KvCache.bytes(model.config(), 1, capacity)
-        + (long) model.config().vocabSize() * Float.BYTES
-        + activationBytes(1);
+  /// How many rows the memory holds, up to `maxRows`.
+  private int rowsWithin(int maxRows, int maxPositions) {
+    int rows = maxRows;
+    while (rows > 0 && plan(rows, maxPositions).total() > options.memoryBytes()) {
+      rows--;
+    }
+    return rows;
   }
 
-  /// What a forward over `tokens` tokens keeps at a time, see `LayerActivations`.
-  private long activationBytes(int tokens) {
-    ModelConfig c = model.config();
-    long perToken =
-        10L * c.hiddenSize()
-            + 3L * c.intermediateSize()
-            + (3L * c.heads() + 3L * c.kvHeads()) * c.headDim();
-    return perToken * tokens * Float.BYTES;
+  private MemoryPlan plan(int rows, int positions) {
+    return MemoryPlan.of(model, rows, positions, options.prefillTokens());
+  }
+
+  private IllegalArgumentException tooLong(int positions) {
+    int fits = MemoryPlan.positionsWithin(options.memoryBytes(), model, options.prefillTokens());
+    return new IllegalArgumentException(
+        "generate: a context of %d tokens needs %s; %s may be used, %s are free; %s"
+            .formatted(
+                positions,
+                plan(1, positions),
+                FreeMemory.text(options.memoryBytes()),
+                FreeMemory.text(MemoryPlan.freeBytes()),
+                fits == 0
+                    ? "that holds no context at all"
+                    : "a context of %d tokens would fit".formatted(fits)));
   }
 
   /// Frees caches and activations.

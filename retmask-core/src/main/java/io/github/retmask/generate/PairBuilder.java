@@ -4,10 +4,12 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.github.retmask.io.FormatException;
 import io.github.retmask.io.JsonLines;
+import io.github.retmask.tokenizer.ChatMessage;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.EnumMap;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
@@ -49,7 +51,7 @@ public final class PairBuilder {
               sink.write(
                   PairFile.line(
                       id,
-                      String.valueOf(asked),
+                      List.of(ChatMessage.of("user", String.valueOf(asked))),
                       String.valueOf(response(line, intact)),
                       String.valueOf(response(other, masked))));
               counts[1]++;

@@ -108,7 +108,7 @@ public final class PairFile implements Closeable {
   }
 
   /// A line of the published layout.
-  static ObjectNode line(String id, String asked, String chosen, String rejected) {
+  static ObjectNode line(String id, List<ChatMessage> asked, String chosen, String rejected) {
     ObjectNode line = JsonNodeFactory.instance.objectNode();
     line.put("conversation_id", id);
     turns(line, "chosen", asked, chosen);
@@ -116,9 +116,14 @@ public final class PairFile implements Closeable {
     return line;
   }
 
-  private static void turns(ObjectNode line, String name, String asked, String answer) {
+  private static void turns(ObjectNode line, String name, List<ChatMessage> asked, String answer) {
     var turns = line.putArray(name);
-    turns.addObject().put("role", "user").put("content", asked);
+    for (ChatMessage turn : asked) {
+      turns
+          .addObject()
+          .put("role", String.valueOf(turn.fields().get("role")))
+          .put("content", content(turn));
+    }
     turns.addObject().put("role", "assistant").put("content", answer);
   }
 

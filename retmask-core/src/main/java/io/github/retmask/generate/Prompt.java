@@ -1,6 +1,9 @@
 package io.github.retmask.generate;
 
-/// What a model is asked, in the three forms that prompt files have.
+import io.github.retmask.tokenizer.ChatMessage;
+import java.util.List;
+
+/// What a model is asked, in the forms that prompt files have.
 public sealed interface Prompt {
 
   /// Token ids, taken as they are.
@@ -18,4 +21,14 @@ public sealed interface Prompt {
   ///
   /// @param content what the user says
   record Chat(String content) implements Prompt {}
+
+  /// A conversation to be answered, put through the model's chat template whole; a model without one
+  /// continues the text of a single user turn.
+  ///
+  /// @param turns at least one
+  record Conversation(List<ChatMessage> turns) implements Prompt {
+    public Conversation {
+      turns = List.copyOf(turns);
+    }
+  }
 }

@@ -1,24 +1,30 @@
 package io.github.retmask.generate;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.github.retmask.io.ConfigReader;
 import io.github.retmask.io.FormatException;
 import io.github.retmask.io.JsonLines;
+import io.github.retmask.tokenizer.ChatMessage;
 import java.io.Closeable;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
-/// Reads a prompt file, plain or gzip-compressed, a JSON object a line, in any of three forms:
+/// Reads a prompt file, plain or gzip-compressed, a JSON object a line, in any of these forms:
 ///
 /// | form | meaning |
 /// |------|---------|
 /// | `{"id", "prompt_ids": [1, 2, …]}` | token ids |
 /// | `{"id", "prompt": "…"}` | text to be continued |
+/// | `{"id", "messages": [{"role", "content"}, …]}` | a conversation to be answered, system prompt and all |
 /// | `{"conversation_id", "conversation": [{"role", "content"}, …]}` | the first user turn is asked; the published layout |
 ///
 /// `id` and `conversation_id` are the same thing; of several forms in one line the first of the table
@@ -27,6 +33,7 @@ public final class PromptRecords implements Closeable {
   private final JsonLines.Reader lines;
   private final Set<String> ids = new HashSet<>();
   private final Map<DropReason, Long> dropped = new EnumMap<>(DropReason.class);
+  private ObjectNode last = JsonNodeFactory.instance.objectNode();
   private long read;
 
   private PromptRecords(JsonLines.Reader lines) {
@@ -42,7 +49,7 @@ public final class PromptRecords implements Closeable {
 
   /// The next usable record, or null at the end.
   ///
-  /// @throws FormatException naming file and line, when a line has none of the three forms
+  /// @throws FormatException naming file and line, when a line has none of the forms
   public @Nullable PromptRecord next() throws IOException {
     for (ObjectNode line = lines.next(); line != null; line = lines.next()) {
       read++;
@@ -56,10 +63,16 @@ public final class PromptRecords implements Closeable {
       } else if (!ids.add(id)) {
         drop(DropReason.DUPLICATE_ID);
       } else {
+        last = line;
         return new PromptRecord(id, prompt);
       }
     }
     return null;
+  }
+
+  /// Everything that the line of the last record says.
+  public ConfigReader fields() {
+    return new ConfigReader(last, lines.file() + " line " + lines.line());
   }
 
   /// Lines read so far.
@@ -114,11 +127,32 @@ public final class PromptRecords implements Closeable {
       }
       return new Prompt.Text(line.get("prompt").textValue());
     }
+    if (line.hasNonNull("messages")) {
+      return new Prompt.Conversation(turns(line.get("messages")));
+    }
     if (line.hasNonNull("conversation")) {
       String content = firstUserTurn(line.get("conversation"), lines);
       return content == null ? null : new Prompt.Chat(content);
     }
-    throw lines.problem("want \"prompt_ids\", \"prompt\" or \"conversation\", got none of them");
+    throw lines.problem(
+        "want \"prompt_ids\", \"prompt\", \"messages\" or \"conversation\", got none of them");
+  }
+
+  private List<ChatMessage> turns(JsonNode array) {
+    List<ChatMessage> turns = new ArrayList<>();
+    for (JsonNode turn : array) {
+      if (!turn.path("role").isTextual() || !turn.path("content").isTextual()) {
+        throw lines.problem(
+            "\"messages\" holds %s, want {\"role\", \"content\"} with texts"
+                .formatted(shown(turn)));
+      }
+      turns.add(ChatMessage.of(turn.get("role").textValue(), turn.get("content").textValue()));
+    }
+    if (!array.isArray() || turns.isEmpty()) {
+      throw lines.problem(
+          "\"messages\" is %s, want an array of {\"role\", \"content\"}".formatted(shown(array)));
+    }
+    return turns;
   }
 
   /// Token ids of an array.

@@ -20,6 +20,7 @@ final class Running {
   private int count;
   private int[] positions = new int[0]; // [count,L,H] when attention is read
   private float[] weights = new float[0];
+  private final @Nullable RepetitionPenalty penalty;
   private @Nullable FinishReason finish;
 
   Running(int index, GenerationRequest request, int slot, ModelConfig config) {
@@ -31,6 +32,8 @@ final class Running {
     this.layers = config.layerCount();
     this.heads = config.heads();
     this.ids = new int[Math.min(request.maxNewTokens(), 64)];
+    double repetition = request.sampling().repetitionPenalty();
+    this.penalty = repetition == 1 ? null : new RepetitionPenalty(repetition, request.prompt());
   }
 
   int index() {
@@ -106,13 +109,19 @@ final class Running {
 
   /// Chooses and keeps the next token.
   ///
-  /// @param logits `[V]`
+  /// @param logits `[V]`; a repetition penalty changes them
   int draw(Sampler sampler, float[] logits) {
+    if (penalty != null) {
+      penalty.apply(logits);
+    }
     int id = sampler.sample(logits, request.sampling(), request.record(), count);
     if (count == ids.length) {
       ids = Arrays.copyOf(ids, Math.min(2 * count, request.maxNewTokens()));
     }
     ids[count++] = id;
+    if (penalty != null) {
+      penalty.saw(id);
+    }
     if (request.stop().stops(ids, count)) {
       finish = FinishReason.STOP;
     } else if (count == request.maxNewTokens()) {

@@ -98,6 +98,11 @@ public final class JsonLines {
       return null;
     }
 
+    /// The file that is read.
+    public Path file() {
+      return file;
+    }
+
     /// The line of the last object, from 1.
     public int line() {
       return line;

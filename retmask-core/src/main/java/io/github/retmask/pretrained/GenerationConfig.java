@@ -9,16 +9,24 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 
 /// How a checkpoint wants to generate: its `generation_config.json`, whose keys are those of
-/// transformers. Without that file, or where `do_sample` is not true, decoding is greedy.
+/// transformers. Without that file, or where `do_sample` is not true, decoding is greedy; a repetition
+/// penalty holds all the same.
 ///
 /// @param eosIds tokens that end a text, from here or else from config.json; may be empty
-/// @param samples whether tokens are drawn (`do_sample`); otherwise the rest does not matter
+/// @param samples whether tokens are drawn (`do_sample`); otherwise temperature and filters do not matter
 /// @param temperature divisor of the logits; 1 where the file has none
 /// @param topK tokens that stay; 0, where the file has none, is all
 /// @param topP probability that stays; 1, where the file has none, is all
 /// @param minP lowest probability relative to the likeliest token's; 0 where the file has none
+/// @param repetitionPenalty penalty of what was said before; 1 where the file has none
 public record GenerationConfig(
-    int[] eosIds, boolean samples, double temperature, int topK, double topP, double minP) {
+    int[] eosIds,
+    boolean samples,
+    double temperature,
+    int topK,
+    double topP,
+    double minP,
+    double repetitionPenalty) {
   private static final String FILE = "generation_config.json";
   private static final String EOS = "eos_token_id";
 
@@ -29,7 +37,7 @@ public record GenerationConfig(
   static GenerationConfig read(Path folder, ConfigReader config) throws IOException {
     Path file = folder.resolve(FILE);
     if (!Files.exists(file)) {
-      return new GenerationConfig(config.integers(EOS), false, 1, 0, 1, 0);
+      return new GenerationConfig(config.integers(EOS), false, 1, 0, 1, 0, 1);
     }
     ConfigReader json = new ConfigReader(JsonFiles.read(file), file.toString());
     GenerationConfig read =
@@ -39,7 +47,8 @@ public record GenerationConfig(
             json.number("temperature", 1),
             json.integer("top_k", 0, 0),
             json.number("top_p", 1),
-            json.number("min_p", 0));
+            json.number("min_p", 0),
+            json.number("repetition_penalty", 1));
     try {
       read.sampling(0);
     } catch (IllegalArgumentException e) {
@@ -52,6 +61,8 @@ public record GenerationConfig(
   ///
   /// @param seed seed of the noise
   public Sampling sampling(long seed) {
-    return samples ? new Sampling(temperature, topK, topP, minP, seed) : Sampling.GREEDY;
+    return samples
+        ? new Sampling(temperature, topK, topP, minP, repetitionPenalty, seed)
+        : Sampling.GREEDY.withRepetitionPenalty(repetitionPenalty);
   }
 }

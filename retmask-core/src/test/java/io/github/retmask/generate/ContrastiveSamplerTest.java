@@ -426,7 +426,7 @@ class ContrastiveSamplerTest {
     Map<String, String> broken =
         Map.of(
             "{\"prompt\": \"x\"}", "want \"id\" or \"conversation_id\"",
-            "{\"id\": \"a\"}", "want \"prompt_ids\", \"prompt\" or \"conversation\"",
+            "{\"id\": \"a\"}", "want \"prompt_ids\", \"prompt\", \"messages\" or \"conversation\"",
             "{\"id\": \"a\", \"prompt\": 5}", "\"prompt\" is 5, want text",
             "{\"id\": \"a\", \"prompt_ids\": []}", "want an array of token ids",
             "{\"id\": \"a\", \"prompt_ids\": [3, -1]}", "holds -1 at 1",

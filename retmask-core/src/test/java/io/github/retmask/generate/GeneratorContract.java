@@ -78,7 +78,7 @@ public abstract class GeneratorContract {
               switch (i % 4) {
                 case 0 -> Sampling.GREEDY;
                 case 1 -> Sampling.of(0.6, 42);
-                case 2 -> new Sampling(1.3, 7, 0.9, 0.01, 42);
+                case 2 -> new Sampling(1.3, 7, 0.9, 0.01, 1.2, 42);
                 default -> Sampling.of(1.3, 42);
               },
               1000 + i,
@@ -136,6 +136,34 @@ public abstract class GeneratorContract {
         assertThat(c.ids()).as(mask.toString()).isEqualTo(byFullPasses(prompt, mask, 12));
         assertThat(c.finish()).isEqualTo(FinishReason.LENGTH);
       }
+    }
+  }
+
+  @Test
+  void aRepetitionPenaltyCountsPromptAndContinuation() {
+    int[] prompt = {4, 8, 15, 16, 23, 8};
+    GenerationRequest free = GenerationRequest.greedy(prompt, off("0-1"), 20);
+    int[] unpenalised = Arrays.copyOf(prompt, 26);
+    System.arraycopy(byFullPasses(prompt, off("0-1"), 20), 0, unpenalised, 6, 20);
+    for (float penalty : new float[] {0.5f, 1.1f, 3}) {
+      int[] sequence = prompt;
+      try (HostArena step = new HostArena()) {
+        for (int i = 0; i < 20; i++) {
+          step.reset();
+          Batch batch = Batch.of(Batch.Row.whole(sequence, off("0-1")));
+          Activations a = tiny.model.forward(batch, step);
+          float[] logits = tiny.model.logits(a, step, sequence.length - 1).toFloats();
+          for (int id : Arrays.stream(sequence).distinct().toArray()) {
+            logits[id] = logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty;
+          }
+          sequence = Arrays.copyOf(sequence, sequence.length + 1);
+          sequence[sequence.length - 1] = Sampler.argmax(logits);
+        }
+      }
+      Sampling sampling = Sampling.GREEDY.withRepetitionPenalty(penalty);
+      assertThat(run(ROOMY.withPrefillTokens(4), free.withSampling(sampling, 0)).getFirst().ids())
+          .isEqualTo(Arrays.copyOfRange(sequence, prompt.length, sequence.length));
+      assertThat(Arrays.equals(sequence, unpenalised)).isEqualTo(penalty == 1.1f);
     }
   }
 
@@ -373,7 +401,7 @@ public abstract class GeneratorContract {
       assertThatThrownBy(
               () -> small.generate(List.of(GenerationRequest.greedy(new int[60], off(), 30))))
           .isInstanceOf(IllegalArgumentException.class)
-          .hasMessageContainingAll("context of 90 tokens", "MiB", "may be used");
+          .hasMessageContainingAll("context of 90 tokens", "MiB", "may be used", "would fit");
     }
     assertThat(heard).isEmpty();
     assertThatThrownBy(() -> GenerationRequest.greedy(new int[0], off(), 1))

@@ -87,7 +87,7 @@ class SamplerTest {
   @Test
   void frequenciesAreTheSoftmaxOverTheTokensThatFiltersKeep() {
     float[] logits = {0.3f, 2.1f, -1, 1.6f, 0.9f};
-    Sampling sampling = new Sampling(0.8, 4, 0.9, 0.05, 7);
+    Sampling sampling = new Sampling(0.8, 4, 0.9, 0.05, 1, 7);
     double[] p = softmax(new float[] {2.1f, 1.6f, 0.9f}, 0.8); // 0.3 falls to top-p
     int draws = 20_000;
     int[] counts = counts(logits, sampling, draws);
@@ -131,7 +131,7 @@ class SamplerTest {
     for (int i = 0; i < vocab; i++) {
       logits[i] = Math.round(logits[i]); // many ties
     }
-    Sampling sampling = new Sampling(0.7, topK, topP, minP, seed);
+    Sampling sampling = new Sampling(0.7, topK, topP, minP, 1, seed);
     TreeSet<Integer> kept = keptBy(sampling, logits);
     TreeSet<Integer> drawn = new TreeSet<>();
     for (int position = 0; position < 400; position++) {
@@ -228,9 +228,13 @@ class SamplerTest {
   void optionsOutsideTheirRangeAreNamed() {
     assertThatThrownBy(() -> Sampling.of(-0.1, 0)).hasMessageContaining("temperature -0.1");
     assertThatThrownBy(() -> Sampling.of(Double.NaN, 0)).hasMessageContaining("temperature NaN");
-    assertThatThrownBy(() -> new Sampling(1, -1, 1, 0, 0)).hasMessageContaining("top-k -1");
-    assertThatThrownBy(() -> new Sampling(1, 0, 0, 0, 0)).hasMessageContaining("top-p 0.0");
-    assertThatThrownBy(() -> new Sampling(1, 0, 1.5, 0, 0)).hasMessageContaining("top-p 1.5");
-    assertThatThrownBy(() -> new Sampling(1, 0, 1, 2, 0)).hasMessageContaining("min-p 2.0");
+    assertThatThrownBy(() -> new Sampling(1, -1, 1, 0, 1, 0)).hasMessageContaining("top-k -1");
+    assertThatThrownBy(() -> new Sampling(1, 0, 0, 0, 1, 0)).hasMessageContaining("top-p 0.0");
+    assertThatThrownBy(() -> new Sampling(1, 0, 1.5, 0, 1, 0)).hasMessageContaining("top-p 1.5");
+    assertThatThrownBy(() -> new Sampling(1, 0, 1, 2, 1, 0)).hasMessageContaining("min-p 2.0");
+    for (double penalty : new double[] {0, -1, Double.NaN, Double.POSITIVE_INFINITY}) {
+      assertThatThrownBy(() -> Sampling.GREEDY.withRepetitionPenalty(penalty))
+          .hasMessageContaining("repetition-penalty " + penalty);
+    }
   }
 }

@@ -125,8 +125,23 @@ class PretrainedModelTest {
         {"do_sample": true, "temperature": 0.6, "top_p": 0.9, "eos_token_id": 316}
         """);
     try (PretrainedModel model = PretrainedModel.open(folder, ops)) {
-      assertThat(model.generation().sampling(7)).isEqualTo(new Sampling(0.6, 0, 0.9, 0, 7));
+      assertThat(model.generation().sampling(7)).isEqualTo(new Sampling(0.6, 0, 0.9, 0, 1, 7));
       assertThat(model.generation().eosIds()).containsExactly(316);
+    }
+  }
+
+  @Test
+  void aRepetitionPenaltyHoldsForGreedyDecodingToo() throws IOException {
+    copy("llama");
+    Files.writeString(
+        folder.resolve("generation_config.json"),
+        """
+        {"temperature": 0.6, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.05,
+         "eos_token_id": [316, 313]}
+        """);
+    try (PretrainedModel model = PretrainedModel.open(folder, ops)) {
+      assertThat(model.generation().sampling(7)).isEqualTo(new Sampling(0, 0, 1, 0, 1.05, 0));
+      assertThat(model.eosIds()).containsExactly(316, 313);
     }
   }
 

@@ -1,17 +1,20 @@
 package io.github.retmask.examples.cli;
 
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.github.retmask.generate.Completion;
+import io.github.retmask.generate.ContinuationText;
 import io.github.retmask.generate.GenerationRequest;
 import io.github.retmask.generate.Generator;
-import io.github.retmask.generate.Sampling;
-import io.github.retmask.generate.StopRule;
 import io.github.retmask.generate.TokenListener;
-import io.github.retmask.heads.HeadMask;
 import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.tokenizer.ChatMessage;
-import io.github.retmask.tokenizer.Detokenizer;
+import io.github.retmask.tokenizer.Tokenizer;
 import java.io.IOException;
+import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
@@ -21,23 +24,29 @@ import picocli.CommandLine.ExitCode;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
-/// `retmask generate`: continues a prompt.
+/// `retmask generate`: continues prompts.
 @Command(
     name = "generate",
-    description = "Continue a prompt and stream the text.",
+    description = "Continue prompts and stream the text.",
     footer = {
       "",
       "Without sampling options, the model's generation_config.json decides; greedy without one.",
+      "Order of the options: repetition penalty, temperature, top-k, top-p, min-p.",
       "The same seed gives the same samples on every machine and backend whose logits agree.",
+      "",
+      "--prompts reads JSON lines, .gz too: id, and one of prompt_ids, prompt, messages, conversation.",
+      "A line may have its own mask, mask_kind, mask_phase, temperature, top_k, top_p, min_p,",
+      "repetition_penalty, seed, max_new_tokens, n, stop and ignore_eos in place of the options. All",
+      "lines run in one batch, as far as memory allows. Each continuation is printed as a JSON line:",
+      "id, sample, prompt_tokens, ids, text, finish_reason.",
       "",
       "Examples:",
       "  retmask generate bundled:tiny --prompt \"Question code mira Answer\"",
       "  retmask generate MODEL --chat \"What is the capital of Peru?\" --mask @heads.json",
-      "  retmask generate MODEL --ids 1,2,3 --temperature 0.8 --n 4 --print-ids"
+      "  retmask generate MODEL --ids 1,2,3 --temperature 0.8 --n 4 --print-ids",
+      "  retmask generate MODEL --prompts prompts.jsonl.gz --stop \"\\n\\n\" > answers.jsonl"
     })
 final class GenerateCommand implements Callable<Integer> {
-  private static final int DEFAULT_NEW_TOKENS = 256;
-
   private final Console console;
 
   @Mixin private final ModelOptions model = new ModelOptions();
@@ -45,9 +54,16 @@ final class GenerateCommand implements Callable<Integer> {
   @Mixin private final MaskPhaseOption phase = new MaskPhaseOption();
   @Mixin private final SamplingOptions sampling = new SamplingOptions();
   @Mixin private final ChatOptions template = new ChatOptions();
+  @Mixin private final MemoryOption memory = new MemoryOption();
 
   @ArgGroup(multiplicity = "1")
   private Input input = new Input();
+
+  @Option(
+      names = "--system",
+      paramLabel = "TEXT",
+      description = "What the system says before --chat.")
+  private @Nullable String system;
 
   @Option(
       names = "--max-new-tokens",
@@ -56,10 +72,18 @@ final class GenerateCommand implements Callable<Integer> {
   private @Nullable Integer maxNewTokens;
 
   @Option(
+      names = "--stop",
+      paramLabel = "TEXT",
+      description =
+          "Stop before this text; \\\\n is a line break, \\\\t a tab; repeatable. Special tokens have"
+              + " no text.")
+  private List<String> stops = new ArrayList<>();
+
+  @Option(
       names = "--n",
       paramLabel = "N",
       defaultValue = "1",
-      description = "Samples (default: ${DEFAULT-VALUE}).")
+      description = "Samples of each prompt (default: ${DEFAULT-VALUE}).")
   private int samples;
 
   @Option(names = "--ignore-eos", description = "Do not stop at end-of-sequence tokens.")
@@ -72,24 +96,38 @@ final class GenerateCommand implements Callable<Integer> {
 
   /// What is continued.
   private static final class Input {
-    @Option(names = "--prompt", paramLabel = "TEXT", required = true, description = "A text.")
-    private @Nullable String prompt;
+    @Option(
+        names = "--prompt",
+        paramLabel = "TEXT",
+        required = true,
+        description = "A text; repeatable.")
+    private @Nullable List<String> prompts;
 
     @Option(
         names = "--chat",
         paramLabel = "TEXT",
         required = true,
-        description = "What the user says, put into the model's chat template.")
-    private @Nullable String chat;
+        description = "What the user says, put into the model's chat template; repeatable.")
+    private @Nullable List<String> chats;
 
     @Option(
         names = "--ids",
         paramLabel = "IDS",
         required = true,
         converter = IdList.Converter.class,
-        description = "Token ids: 1,2,3 or @FILE.")
-    private @Nullable IdList ids;
+        description = "Token ids: 1,2,3 or @FILE; repeatable.")
+    private @Nullable List<IdList> ids;
+
+    @Option(
+        names = "--prompts",
+        paramLabel = "FILE",
+        required = true,
+        description = "Many prompts as JSON lines, .gz too; see below.")
+    private @Nullable Path file;
   }
+
+  /// A continuation asked for: number `sample` of a prompt.
+  private record Part(Asked asked, int sample) {}
 
   GenerateCommand(Console console) {
     this.console = console;
@@ -97,90 +135,140 @@ final class GenerateCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
-    if (samples < 1) {
-      throw new UsageException("--n " + samples + ": want at least 1");
-    }
-    if (maxNewTokens != null && maxNewTokens < 1) {
-      throw new UsageException("--max-new-tokens " + maxNewTokens + ": want at least 1");
-    }
-    if (input.chat == null && !template.variables().isEmpty()) {
-      throw new UsageException("--template-var belongs to --chat");
-    }
+    requireFitting();
     try (Session session = model.open(console)) {
       PretrainedModel opened = session.model();
-      List<GenerationRequest> requests = requests(opened);
-      Generator.Options limits = Generator.Options.defaults().withMaxRows(samples);
-      try (Generator generator = new Generator(opened.transformer(), limits)) {
-        if (printIds) {
-          generator.generate(
-              requests,
-              Generator.Order.REQUESTED,
-              TokenListener.NONE,
-              completion -> console.line(IdList.text(completion.ids())));
-        } else if (samples == 1) {
-          stream(generator, requests.getFirst(), opened.tokenizer().detokenizer(true));
+      List<Part> parts = new ArrayList<>();
+      List<GenerationRequest> requests = new ArrayList<>();
+      List<Asked> asked = asked(opened);
+      for (Asked one : asked) {
+        for (GenerationRequest request : one.requests(opened)) {
+          parts.add(new Part(one, (int) request.record()));
+          requests.add(request);
+        }
+      }
+      try (Generator generator = new Generator(opened.transformer(), memory.limits())) {
+        if (requests.size() == 1 && input.file == null && !printIds) {
+          stream(generator, requests.getFirst(), opened.tokenizer(), asked.getFirst().stopTexts());
         } else {
-          Detokenizer detokenizer = opened.tokenizer().detokenizer(true);
+          boolean idsOnly = printIds || (input.file != null && !opened.hasTokenizer());
+          Tokenizer tokenizer = idsOnly ? null : opened.tokenizer();
           generator.generate(
               requests,
               Generator.Order.REQUESTED,
               TokenListener.NONE,
-              completion -> printText(completion, detokenizer));
+              completion -> print(completion, parts.get(completion.index()), asked, tokenizer));
         }
       }
     }
     return ExitCode.OK;
   }
 
-  private List<GenerationRequest> requests(PretrainedModel model) throws IOException {
-    Sampling how = sampling.sampling(model.generation().sampling(0));
-    HeadMask heads = mask.on(model.transformer().noMask()).during(phase.phase(mask));
-    int[] prompt = prompt(model);
-    StopRule stop = ignoreEos ? StopRule.NEVER : StopRule.at(model.eosIds());
-    List<GenerationRequest> requests = new ArrayList<>();
-    for (int i = 0; i < samples; i++) {
-      requests.add(
-          new GenerationRequest(prompt, heads, how, i, newTokens(model, prompt), stop, false));
+  private void requireFitting() {
+    if (samples < 1) {
+      throw new UsageException("--n " + samples + ": want at least 1");
     }
-    return requests;
+    if (maxNewTokens != null && maxNewTokens < 1) {
+      throw new UsageException("--max-new-tokens " + maxNewTokens + ": want at least 1");
+    }
+    if (stops.contains("")) {
+      throw new UsageException("--stop: want a text that is not empty");
+    }
+    if (input.chats == null && input.file == null && !template.variables().isEmpty()) {
+      throw new UsageException("--template-var belongs to --chat and --prompts");
+    }
+    if (input.chats == null && system != null) {
+      throw new UsageException("--system belongs to --chat");
+    }
   }
 
-  private int newTokens(PretrainedModel model, int[] prompt) {
-    if (maxNewTokens != null) {
-      return maxNewTokens;
+  /// All prompts, with the options that hold for each.
+  private List<Asked> asked(PretrainedModel model) throws IOException {
+    Asked common =
+        new Asked(
+            "",
+            new int[0],
+            mask.on(model.transformer().noMask()).during(phase.phase(mask)),
+            sampling.sampling(model.generation().sampling(0)),
+            maxNewTokens,
+            stops.stream().map(GenerateCommand::unescaped).toList(),
+            ignoreEos,
+            samples);
+    if (input.file != null) {
+      return new PromptLines(model, template.variables()).read(input.file, common, console);
     }
-    int room = model.config().maxPositions() - prompt.length;
-    return Math.clamp(room, 1, DEFAULT_NEW_TOKENS);
+    List<Asked> asked = new ArrayList<>();
+    for (int[] prompt : prompts(model)) {
+      asked.add(common.with(String.valueOf(asked.size() + 1), prompt));
+    }
+    return asked;
   }
 
-  private int[] prompt(PretrainedModel model) throws IOException {
+  private List<int[]> prompts(PretrainedModel model) throws IOException {
+    List<int[]> prompts = new ArrayList<>();
     if (input.ids != null) {
-      return input.ids.ids(model.config().vocabSize());
+      for (IdList ids : input.ids) {
+        prompts.add(ids.ids(model.config().vocabSize()));
+      }
+    } else if (input.chats != null) {
+      for (String chat : input.chats) {
+        List<ChatMessage> turns = new ArrayList<>();
+        if (system != null) {
+          turns.add(ChatMessage.of("system", system));
+        }
+        turns.add(ChatMessage.of("user", chat));
+        prompts.add(model.tokenizer().encodeChat(turns, true, template.variables()));
+      }
+    } else if (input.prompts != null) {
+      for (String prompt : input.prompts) {
+        prompts.add(model.tokenizer().encode(prompt, true));
+      }
     }
-    int[] ids =
-        input.chat != null
-            ? model
-                .tokenizer()
-                .encodeChat(List.of(ChatMessage.of("user", input.chat)), true, template.variables())
-            : model.tokenizer().encode(input.prompt == null ? "" : input.prompt, true);
-    if (ids.length == 0) {
+    if (prompts.stream().anyMatch(ids -> ids.length == 0)) {
       throw new UsageException("--prompt: the text has no tokens");
     }
-    return ids;
+    return prompts;
   }
 
-  private void stream(Generator generator, GenerationRequest request, Detokenizer detokenizer) {
-    Completion _ = generator.generate(request, (_, _, id) -> console.stream(detokenizer.add(id)));
-    console.line(detokenizer.finish());
+  /// A shell passes a backslash and an n where a line break is meant.
+  private static String unescaped(String text) {
+    return text.replace("\\n", "\n").replace("\\t", "\t");
   }
 
-  private void printText(Completion completion, Detokenizer detokenizer) {
-    StringBuilder text = new StringBuilder();
-    for (int id : completion.ids()) {
-      text.append(detokenizer.add(id));
+  private void stream(
+      Generator generator, GenerationRequest request, Tokenizer tokenizer, List<String> stopTexts) {
+    ContinuationText text = new ContinuationText(tokenizer, stopTexts);
+    Completion _ = generator.generate(request, (_, _, id) -> console.stream(text.add(id)));
+    console.line(text.finish());
+  }
+
+  private void print(
+      Completion completion, Part part, List<Asked> asked, @Nullable Tokenizer tokenizer) {
+    if (printIds) {
+      console.line(IdList.text(completion.ids()));
+      return;
     }
-    text.append(detokenizer.finish());
-    console.line("--- sample " + (completion.index() + 1));
-    console.line(text.toString());
+    String text =
+        tokenizer == null
+            ? null
+            : ContinuationText.of(tokenizer, completion.ids(), part.asked().stopTexts());
+    if (input.file == null) {
+      String sample = "sample " + (part.sample() + 1);
+      String prompt = "prompt " + part.asked().id();
+      console.line(
+          "--- " + (asked.size() == 1 ? sample : samples == 1 ? prompt : prompt + ", " + sample));
+      console.line(String.valueOf(text));
+      return;
+    }
+    ObjectNode line = JsonNodeFactory.instance.objectNode();
+    line.put("id", part.asked().id()).put("sample", part.sample());
+    line.put("prompt_tokens", part.asked().prompt().length);
+    ArrayNode ids = line.putArray("ids");
+    Arrays.stream(completion.ids()).forEach(ids::add);
+    if (text != null) {
+      line.put("text", text);
+    }
+    line.put("finish_reason", completion.finish().text());
+    console.stream(line + "\n");
   }
 }

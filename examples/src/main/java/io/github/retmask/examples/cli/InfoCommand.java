@@ -146,8 +146,12 @@ final class InfoCommand implements Callable<Integer> {
             ? "temperature %s, top-k %s, top-p %s, min-p %s"
                 .formatted(config.temperature(), config.topK(), config.topP(), config.minP())
             : "greedy";
+    String penalty =
+        config.repetitionPenalty() == 1
+            ? ""
+            : ", repetition penalty %s".formatted(config.repetitionPenalty());
     String ends = config.eosIds().length == 0 ? "no token" : IdList.text(config.eosIds());
-    return how + "; ends at " + ends;
+    return how + penalty + "; ends at " + ends;
   }
 
   /// One description where all layers agree, else each with its layers.

@@ -7,7 +7,7 @@ import picocli.CommandLine.Option;
 
 /// When a mask holds, for commands that generate.
 final class MaskPhaseOption {
-  private static final String EVERYWHERE = "everywhere";
+  static final String EVERYWHERE = "everywhere";
   private static final String DECODE = "decode";
 
   @Option(
@@ -28,6 +28,13 @@ final class MaskPhaseOption {
     if (!mask.isGiven()) {
       throw new UsageException("--mask-phase without --mask: name the heads with --mask HEADS");
     }
+    return parse(phase);
+  }
+
+  /// Reads `everywhere` or `decode`.
+  ///
+  /// @throws UsageException on another word
+  static MaskPhase parse(String phase) {
     return switch (phase) {
       case EVERYWHERE -> MaskPhase.EVERYWHERE;
       case DECODE -> MaskPhase.DECODE_ONLY;

@@ -31,6 +31,14 @@ final class SamplingOptions {
   private @Nullable Double minP;
 
   @Option(
+      names = "--repetition-penalty",
+      paramLabel = "R",
+      description =
+          "Divide positive logits of tokens that occurred, prompt included, by R, multiply negative"
+              + " ones; 1 is none.")
+  private @Nullable Double repetitionPenalty;
+
+  @Option(
       names = "--seed",
       paramLabel = "N",
       defaultValue = "42",
@@ -49,6 +57,7 @@ final class SamplingOptions {
               topK == null ? otherwise.topK() : topK,
               topP == null ? otherwise.topP() : topP,
               minP == null ? otherwise.minP() : minP,
+              repetitionPenalty == null ? otherwise.repetitionPenalty() : repetitionPenalty,
               seed);
     } catch (IllegalArgumentException e) {
       throw new UsageException("--" + e.getMessage());

@@ -38,6 +38,14 @@ class BadUsageTest {
           1 | info DIR | no config.json
           1 | info bundled:tiny | bundled:tiny
           2 | info bundled:../x | want bundled:tiny or a folder
+          2 | generate LLAMA | --prompt=TEXT
+          2 | generate LLAMA --prompt a --prompts DIR/x | mutually exclusive
+          2 | generate LLAMA --prompt a --system b | --system belongs to --chat
+          2 | generate LLAMA --prompt a --template-var x=1 | --template-var belongs to --chat and --prompts
+          2 | generate LLAMA --prompt a --repetition-penalty 0 | --repetition-penalty 0.0: want a finite number > 0
+          2 | generate LLAMA --prompt a --memory lots | "lots", want a size such as 12g
+          1 | generate LLAMA --prompt a --memory 1k | a context of
+          1 | generate LLAMA --prompts DIR/none | no such file or folder
           2 | logits LLAMA --ids 1,2 | '--out=FILE'
           2 | logits LLAMA --out DIR/x | --ids=IDS
           2 | logits LLAMA --ids 1 --text a --out DIR/x | mutually exclusive
