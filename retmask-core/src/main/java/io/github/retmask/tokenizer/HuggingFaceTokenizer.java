@@ -12,6 +12,7 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /// The Rust tokenizers of Hugging Face, called through DJL's JNI functions. The native tokenizer
@@ -24,6 +25,11 @@ final class HuggingFaceTokenizer implements Tokenizer {
   private final long handle;
   private final TokenizerFile file;
   private final TokenizerConfig config;
+  private final Around around;
+
+  /// How `add_bos_token` and `add_eos_token` change what the post-processor of `tokenizer.json` puts
+  /// around a text: -1 takes a token away there, 1 puts one, 0 changes nothing.
+  private record Around(int bos, int eos) {}
 
   private HuggingFaceTokenizer(
       TokenizersLibrary library, long handle, TokenizerFile file, TokenizerConfig config) {
@@ -31,6 +37,7 @@ final class HuggingFaceTokenizer implements Tokenizer {
     this.handle = handle;
     this.file = file;
     this.config = config;
+    this.around = around();
     CLEANER.register(this, () -> library.deleteTokenizer(handle));
   }
 
@@ -49,6 +56,10 @@ final class HuggingFaceTokenizer implements Tokenizer {
     }
     TokenizerFile file = TokenizerFile.parse(path, json);
     TokenizerConfig config = TokenizerConfig.load(directory);
+    if (file.lacks(config.addedTokens())) {
+      json = file.withAddedTokens(json, config.addedTokens());
+      file = TokenizerFile.parse(path, json);
+    }
     TokenizersLibrary library = TokenizerLibrary.get();
     long handle;
     try {
@@ -69,8 +80,44 @@ final class HuggingFaceTokenizer implements Tokenizer {
     return tokenizer;
   }
 
+  /// Compares the two flags, where they are given, with what is put around no text at all.
+  private Around around() {
+    int[] put = encodePlainly("", true);
+    boolean bos = put.length > 0 && put[0] == bosId();
+    boolean eos = put.length > (bos ? 1 : 0) && put[put.length - 1] == eosId();
+    return new Around(change(config.addBos(), bos, bosId()), change(config.addEos(), eos, eosId()));
+  }
+
+  private static int change(@Nullable Boolean wanted, boolean there, int id) {
+    return wanted == null || wanted == there || id < 0 ? 0 : wanted ? 1 : -1;
+  }
+
   @Override
   public int[] encode(String text, boolean addSpecialTokens) {
+    int[] ids = encodePlainly(text, addSpecialTokens);
+    return addSpecialTokens ? around(ids, bosId(), eosId()) : ids;
+  }
+
+  /// Per-token values with those of BOS and EOS put around or taken away.
+  private int[] around(int[] values, int bos, int eos) {
+    if (around.bos() == 0 && around.eos() == 0) {
+      return values;
+    }
+    IntStream.Builder all = IntStream.builder();
+    if (around.bos() > 0) {
+      all.add(bos);
+    }
+    int end = values.length - (around.eos() < 0 ? 1 : 0);
+    for (int i = around.bos() < 0 ? 1 : 0; i < end; i++) {
+      all.add(values[i]);
+    }
+    if (around.eos() > 0) {
+      all.add(eos);
+    }
+    return all.build().toArray();
+  }
+
+  private int[] encodePlainly(String text, boolean addSpecialTokens) {
     long encoding = library.encode(handle, wellFormed(text), addSpecialTokens);
     try {
       return toInts(library.getTokenIds(encoding));
@@ -96,7 +143,9 @@ final class HuggingFaceTokenizer implements Tokenizer {
           ends[i] = charOf[span.getEnd()];
         }
       }
-      return new Encoding(ids, starts, ends);
+      return addSpecialTokens
+          ? new Encoding(around(ids, bosId(), eosId()), around(starts, 0, 0), around(ends, 0, 0))
+          : new Encoding(ids, starts, ends);
     } finally {
       library.deleteEncoding(encoding);
       Reference.reachabilityFence(this);
@@ -209,7 +258,7 @@ final class HuggingFaceTokenizer implements Tokenizer {
   @Override
   public String renderChat(
       List<ChatMessage> messages, boolean addGenerationPrompt, Map<String, ?> variables) {
-    ChatTemplate template = chatTemplate();
+    ChatTemplate template = config.chatTemplate(variables);
     if (template == null) {
       throw new IllegalStateException(
           config.directory()

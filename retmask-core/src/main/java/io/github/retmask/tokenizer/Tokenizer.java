@@ -20,8 +20,9 @@ public interface Tokenizer {
   }
 
   /// The ids of `text`. The spelling of a special token inside the text becomes that token, whether
-  /// `addSpecialTokens` or not; the flag is about what the tokenizer puts around a text, such as
-  /// BOS.
+  /// `addSpecialTokens` or not; the flag is about what the tokenizer puts around a text: what the
+  /// post-processor of `tokenizer.json` puts there, unless `add_bos_token` or `add_eos_token` of
+  /// `tokenizer_config.json` says otherwise.
   int[] encode(String text, boolean addSpecialTokens);
 
   /// The ids of `text` and which characters each of them covers.

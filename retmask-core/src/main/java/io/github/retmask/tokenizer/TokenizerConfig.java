@@ -14,6 +14,8 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.SortedMap;
+import java.util.TreeMap;
 import org.jspecify.annotations.Nullable;
 
 /// What stands beside `tokenizer.json`: the roles of special tokens, how decoded text is cleaned,
@@ -22,13 +24,21 @@ import org.jspecify.annotations.Nullable;
 /// @param specialTokens by role (`bos_token`, ..., `additional_special_tokens`): their spelling, or
 ///     a list of spellings. These are also variables of the chat template.
 /// @param cleanUpSpaces `clean_up_tokenization_spaces`; false where nothing is said
+/// @param addBos `add_bos_token`; null where nothing is said, and `tokenizer.json` alone decides
+/// @param addEos `add_eos_token`, likewise
+/// @param addedTokens `added_tokens_decoder`: by id, what `tokenizer.json` calls an added token
 /// @param template the source of the chat template
-/// @param templateFile where it stands
+/// @param toolTemplate the source of the one for conversations with tools, named `tool_use`
+/// @param templateFile where they stand
 record TokenizerConfig(
     Path directory,
     Map<String, Object> specialTokens,
     boolean cleanUpSpaces,
+    @Nullable Boolean addBos,
+    @Nullable Boolean addEos,
+    SortedMap<Integer, JsonNode> addedTokens,
     @Nullable String template,
+    @Nullable String toolTemplate,
     Path templateFile) {
   private static final List<String> ROLES =
       List.of(
@@ -39,6 +49,8 @@ record TokenizerConfig(
           "pad_token",
           "cls_token",
           "mask_token");
+  private static final String DEFAULT = "default";
+  private static final String TOOL_USE = "tool_use";
   private static final String FURTHER = "additional_special_tokens";
 
   static TokenizerConfig load(Path directory) throws IOException {
@@ -67,15 +79,46 @@ record TokenizerConfig(
         directory,
         Map.copyOf(tokens),
         config.path("clean_up_tokenization_spaces").asBoolean(false),
-        template(templateFile, config),
+        flag(config.path("add_bos_token")),
+        flag(config.path("add_eos_token")),
+        addedTokens(configFile, config.path("added_tokens_decoder")),
+        template(templateFile, config, DEFAULT),
+        template(templateFile, config, TOOL_USE),
         templateFile);
+  }
+
+  private static @Nullable Boolean flag(JsonNode node) {
+    return node.isBoolean() ? node.booleanValue() : null;
+  }
+
+  private static SortedMap<Integer, JsonNode> addedTokens(Path file, JsonNode decoder) {
+    SortedMap<Integer, JsonNode> tokens = new TreeMap<>();
+    for (Map.Entry<String, JsonNode> entry : decoder.properties()) {
+      if (!entry.getKey().matches("[0-9]{1,8}") || !entry.getValue().path("content").isTextual()) {
+        throw new FormatException(
+            "%s: added_tokens_decoder has \"%s\": %s, want an id and an object with content"
+                .formatted(file, entry.getKey(), entry.getValue()));
+      }
+      tokens.put(Integer.valueOf(entry.getKey()), entry.getValue());
+    }
+    return tokens;
   }
 
   /// The chat template, ready to render with the special tokens as variables; null without one.
   @Nullable ChatTemplate chatTemplate() {
-    return template == null
-        ? null
-        : ChatTemplate.parse(template, templateFile.toString()).withVariables(specialTokens);
+    return template == null ? null : parsed(template);
+  }
+
+  /// The chat template for these variables: transformers takes the one named `tool_use`, where there
+  /// is one, when there are tools.
+  @Nullable ChatTemplate chatTemplate(Map<String, ?> variables) {
+    return toolTemplate != null && variables.get("tools") != null
+        ? parsed(toolTemplate)
+        : chatTemplate();
+  }
+
+  private ChatTemplate parsed(String source) {
+    return ChatTemplate.parse(source, templateFile.toString()).withVariables(specialTokens);
   }
 
   /// A token stands as a string or as an object with its `content`.
@@ -93,24 +136,28 @@ record TokenizerConfig(
         : config.hasNonNull("chat_template") || !Files.exists(json) ? configFile : json;
   }
 
-  private static @Nullable String template(Path file, JsonNode config) throws IOException {
+  private static @Nullable String template(Path file, JsonNode config, String name)
+      throws IOException {
     if (file.endsWith("chat_template.jinja")) {
-      return readText(file);
+      return name.equals(DEFAULT) ? readText(file) : null;
     }
     JsonNode holder = file.endsWith("chat_template.json") ? read(file) : config;
     return holder.hasNonNull("chat_template")
-        ? templateSource(file, holder.get("chat_template"))
+        ? templateSource(file, holder.get("chat_template"), name)
         : null;
   }
 
-  private static String templateSource(Path file, JsonNode node) {
+  private static @Nullable String templateSource(Path file, JsonNode node, String name) {
     if (node.isTextual()) {
-      return node.textValue();
+      return name.equals(DEFAULT) ? node.textValue() : null;
     }
     for (JsonNode named : node) {
-      if (named.path("name").asText().equals("default") && named.path("template").isTextual()) {
+      if (named.path("name").asText().equals(name) && named.path("template").isTextual()) {
         return named.path("template").textValue();
       }
+    }
+    if (!name.equals(DEFAULT)) {
+      return null;
     }
     throw new FormatException(
         file + ": chat_template is neither a string nor a list with a template named \"default\"");

@@ -5,6 +5,8 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.github.retmask.io.FormatException;
 import io.github.retmask.io.JsonFiles;
 import java.io.IOException;
@@ -15,6 +17,8 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.SortedMap;
+import java.util.TreeMap;
 import org.jspecify.annotations.Nullable;
 
 /// The vocabulary of a `tokenizer.json`, read in one pass that skips the merges.
@@ -30,6 +34,8 @@ import org.jspecify.annotations.Nullable;
 record TokenizerFile(
     List<@Nullable String> tokens, Map<String, Integer> ids, BitSet special, boolean byteFallback) {
   private static final int MAX_ADDED_LENGTH = 1000; // characters
+  private static final List<String> FLAGS =
+      List.of("single_word", "lstrip", "rstrip", "normalized", "special");
 
   static TokenizerFile parse(Path file, String json) {
     try (JsonParser parser = new ObjectMapper().createParser(json)) {
@@ -41,6 +47,39 @@ record TokenizerFile(
     } catch (IOException e) {
       throw new IllegalStateException("reading from memory", e);
     }
+  }
+
+  /// Whether an added token that stands elsewhere is missing here, or not special here.
+  boolean lacks(Map<Integer, JsonNode> addedTokens) {
+    return addedTokens.entrySet().stream().anyMatch(e -> lacks(e.getKey(), e.getValue()));
+  }
+
+  private boolean lacks(int id, JsonNode token) {
+    String here = id < tokens.size() ? tokens.get(id) : null;
+    return here == null
+        || (here.equals(token.path("content").textValue())
+            && special.get(id) != token.path("special").asBoolean());
+  }
+
+  /// The text of the file with those tokens, which transformers adds too when it loads a checkpoint.
+  String withAddedTokens(String json, Map<Integer, JsonNode> addedTokens) throws IOException {
+    ObjectNode root = (ObjectNode) new ObjectMapper().readTree(json);
+    ArrayNode list = root.withArray("added_tokens");
+    SortedMap<Integer, JsonNode> all = new TreeMap<>(); // the library counts ids in this order
+    list.forEach(there -> all.put(there.path("id").asInt(), there));
+    addedTokens.forEach(
+        (id, token) -> {
+          if (lacks(id, token)) {
+            ObjectNode added = list.objectNode().put("id", id);
+            added.put("content", token.get("content").textValue());
+            for (String flag : FLAGS) {
+              added.put(flag, token.path(flag).asBoolean());
+            }
+            all.put(id, added);
+          }
+        });
+    list.removeAll().addAll(all.values());
+    return root.toString();
   }
 
   private static final class Reader {

@@ -313,6 +313,39 @@ class TokenizerTest {
     assertThat(streamed(SENTENCE_PIECE, broken, false)).isEqualTo("\ufffd\ufffd\ufffd\ufffd");
   }
 
+  @Test
+  void charactersOutsideASentencePieceVocabularyBecomeTheirBytes() {
+    int space = SENTENCE_PIECE.idOf("\u2581");
+    int[] ids = SENTENCE_PIECE.encode("ab \u20ac", true);
+    assertThat(ids)
+        .containsExactly(space, SENTENCE_PIECE.idOf("ab"), space, 3 + 0xe2, 3 + 0x82, 3 + 0xac);
+    assertThat(SENTENCE_PIECE.decode(ids, false)).isEqualTo("ab \u20ac");
+  }
+
+  @Property
+  void whatSentencePieceEncodesDecodesToItselfAndStreamsInWholeCharacters(
+      @ForAll("texts") String text) {
+    String plain = text.replace('\u2581', ' '); // stands for a space there
+    int[] ids = SENTENCE_PIECE.encode(plain, true);
+    assertThat(SENTENCE_PIECE.decode(ids, true)).isEqualTo(plain);
+    Detokenizer detokenizer = SENTENCE_PIECE.detokenizer(true);
+    var pieces = new StringBuilder();
+    for (int id : ids) {
+      pieces.append(detokenizer.add(id));
+      assertThat(plain).startsWith(pieces.toString());
+      int length = pieces.length();
+      assertThat(length > 0 && Character.isHighSurrogate(pieces.charAt(length - 1))).isFalse();
+    }
+    assertThat(pieces + detokenizer.finish()).isEqualTo(plain);
+  }
+
+  @Test
+  void wordsThatNoMergeReachesAreFoundWhereMergesAreIgnored() {
+    Tokenizer planted = Goldens.tokenizer("planted");
+    assertThat(planted.encode(" xenon yarrow", false))
+        .containsExactly(planted.idOf("\u0120xenon"), planted.idOf("\u0120yarrow"));
+  }
+
   private static String streamed(Tokenizer tokenizer, int[] ids, boolean skip) {
     Detokenizer detokenizer = tokenizer.detokenizer(skip);
     var text = new StringBuilder();
@@ -418,6 +451,99 @@ class TokenizerTest {
     Files.delete(directory.resolve("chat_template.jinja"));
     Files.writeString(config, "{\"bos_token\": \"<b>\", \"chat_template\": null}");
     assertThat(rendered(directory)).isEqualTo("json <b>");
+  }
+
+  @Test
+  void theTemplateForToolsIsTakenWhenThereAreTools(@TempDir Path directory) throws IOException {
+    copy("llama", directory);
+    Files.writeString(
+        directory.resolve("tokenizer_config.json"),
+        "{\"chat_template\": [{\"name\": \"default\", \"template\": \"plain\"},"
+            + " {\"name\": \"tool_use\", \"template\": \"{{ tools | length }} tools\"}]}");
+    Tokenizer tokenizer = Tokenizer.load(directory);
+    assertThat(tokenizer.renderChat(List.of(), false, Map.of())).isEqualTo("plain");
+    assertThat(tokenizer.renderChat(List.of(), false, Map.of("tools", List.of("a", "b"))))
+        .isEqualTo("2 tools");
+  }
+
+  @Test
+  void bosAndEosAreAsTheConfigSaysWhateverThePostProcessorPuts(@TempDir Path directory)
+      throws IOException {
+    copy("llama", directory);
+    int[] plain = LLAMA.encode("the river", false);
+    int[] bos = LLAMA.encode("the river", true);
+    assertThat(bos).isEqualTo(joined(LLAMA.bosId(), plain));
+    String eos = "{\"content\": \"<|eot_id|>\", \"special\": true}";
+    for (String[] c :
+        new String[][] {
+          {"", "bos"},
+          {", \"add_bos_token\": null", "bos"},
+          {", \"add_bos_token\": true", "bos"},
+          {", \"add_bos_token\": true, \"add_eos_token\": false", "bos"},
+          {", \"add_bos_token\": false", ""},
+          {", \"add_eos_token\": true", "bos eos"},
+          {", \"add_bos_token\": false, \"add_eos_token\": true", "eos"}
+        }) {
+      Files.writeString(
+          directory.resolve("tokenizer_config.json"),
+          "{\"bos_token\": \"<|begin_of_text|>\", \"eos_token\": %s%s}".formatted(eos, c[0]));
+      Tokenizer tokenizer = Tokenizer.load(directory);
+      assertThat(tokenizer.eosId()).isEqualTo(LLAMA.eosId());
+      int[] wanted = c[1].contains("bos") ? bos : plain;
+      if (c[1].contains("eos")) {
+        wanted = Arrays.copyOf(wanted, wanted.length + 1);
+        wanted[wanted.length - 1] = LLAMA.eosId();
+      }
+      assertThat(tokenizer.encode("the river", true)).as(c[0]).isEqualTo(wanted);
+      assertThat(tokenizer.encode("the river", false)).isEqualTo(plain);
+      Encoding encoding = tokenizer.encodeWithOffsets("the river", true);
+      assertThat(encoding.ids()).isEqualTo(wanted);
+      int first = c[1].contains("bos") ? 1 : 0;
+      assertThat(encoding.tokensCovering(0, 9))
+          .isEqualTo(new Encoding.Span(first, first + plain.length));
+    }
+    Path other = Files.createDirectory(directory.resolve("qwen2"));
+    copy("qwen2", other); // its post-processor puts nothing
+    Files.writeString(
+        other.resolve("tokenizer_config.json"),
+        "{\"bos_token\": \"<|endoftext|>\", \"add_bos_token\": true}");
+    Tokenizer qwen = Tokenizer.load(other);
+    assertThat(qwen.encode("the river", true))
+        .isEqualTo(joined(qwen.idOf("<|endoftext|>"), qwen.encode("the river", false)));
+  }
+
+  private static int[] joined(int first, int[] rest) {
+    int[] all = new int[rest.length + 1];
+    all[0] = first;
+    System.arraycopy(rest, 0, all, 1, rest.length);
+    return all;
+  }
+
+  @Test
+  void tokensThatOnlyTheConfigAddsAreTokens(@TempDir Path directory) throws IOException {
+    copy("llama", directory);
+    Path config = directory.resolve("tokenizer_config.json");
+    ObjectNode json = (ObjectNode) Goldens.json(config);
+    ObjectNode added = json.putObject("added_tokens_decoder");
+    added.putObject("320").put("content", "<think>").put("special", false);
+    added.putObject("321").put("content", "</think>").put("special", true);
+    added.putObject("316").put("content", LLAMA.tokenOf(316)).put("special", false);
+    new ObjectMapper().writeValue(config.toFile(), json);
+    Tokenizer tokenizer = Tokenizer.load(directory);
+    assertThat(tokenizer.vocabSize()).isEqualTo(322);
+    int[] river = LLAMA.encode("river", false);
+    int[] ids = tokenizer.encode("<think>river</think>", false);
+    assertThat(ids[0]).isEqualTo(320);
+    assertThat(Arrays.copyOfRange(ids, 1, ids.length - 1)).isEqualTo(river);
+    assertThat(ids[ids.length - 1]).isEqualTo(321);
+    assertThat(tokenizer.decode(ids, true)).isEqualTo("<think>river");
+    assertThat(LLAMA.isSpecial(316)).isTrue();
+    assertThat(tokenizer.isSpecial(316)).isFalse();
+    assertThat(tokenizer.decode(new int[] {316}, true)).isEqualTo(LLAMA.tokenOf(316));
+    Files.writeString(config, "{\"added_tokens_decoder\": {\"x\": {\"content\": \"a\"}}}");
+    assertThatThrownBy(() -> Tokenizer.load(directory))
+        .isInstanceOf(FormatException.class)
+        .hasMessageContaining("added_tokens_decoder has \"x\"");
   }
 
   private static String rendered(Path directory) throws IOException {

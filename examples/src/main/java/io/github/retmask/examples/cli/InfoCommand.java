@@ -3,16 +3,20 @@ package io.github.retmask.examples.cli;
 import io.github.retmask.backend.AttentionSpec;
 import io.github.retmask.backend.Backend;
 import io.github.retmask.backend.Backends;
+import io.github.retmask.generate.Generator;
+import io.github.retmask.generate.MemoryPlan;
 import io.github.retmask.io.CheckpointFingerprint;
-import io.github.retmask.model.KvCache;
+import io.github.retmask.io.SafeTensors;
 import io.github.retmask.model.LayerSpec;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.RopeSpec;
+import io.github.retmask.model.Transformer;
 import io.github.retmask.pretrained.GenerationConfig;
 import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tokenizer.Tokenizer;
 import java.io.IOException;
+import java.nio.file.Files;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -20,21 +24,35 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.Callable;
 import java.util.function.Function;
+import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ExitCode;
 import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
 
 /// `retmask info`: what a checkpoint holds and what it takes to run it.
 @Command(
     name = "info",
     description = "Show architecture, heads, types, parameters, memory and tokenizer of a model.",
-    footer = {"", "Example:", "  retmask info bundled:tiny"})
+    footer = {
+      "",
+      "Memory is what generating in one row takes at that context, computed beforehand; the Java",
+      "machine and the tokenizer take some 0.3 GiB more.",
+      "",
+      "Examples:",
+      "  retmask info bundled:tiny",
+      "  retmask info MODEL --context 32768"
+    })
 final class InfoCommand implements Callable<Integer> {
-  private static final int POSITIONS = 1000; // memory of keys and values is given for so many
-
   private final Console console;
 
   @Mixin private final ModelOptions model = new ModelOptions();
+
+  @Option(
+      names = "--context",
+      paramLabel = "N",
+      description = "Positions to give the memory for (default: the model's longest context).")
+  private @Nullable Integer context;
 
   InfoCommand(Console console) {
     this.console = console;
@@ -69,10 +87,7 @@ final class InfoCommand implements Callable<Integer> {
       row("rope", byLayer(config, spec -> rope(spec.rope())));
       row("positions", Units.count(config.maxPositions()));
       weights(opened);
-      row(
-          "keys, values",
-          "%s for %s positions"
-              .formatted(Units.bytes(KvCache.bytes(config, 1, POSITIONS)), Units.count(POSITIONS)));
+      memory(opened.transformer());
       tokenizer(opened);
       row("generation", generation(opened.generation()));
       row(
@@ -94,7 +109,7 @@ final class InfoCommand implements Callable<Integer> {
     console.line("%-13s %s".formatted(name, value));
   }
 
-  private void weights(PretrainedModel model) {
+  private void weights(PretrainedModel model) throws IOException {
     long parameters = 0;
     long bytes = 0;
     Map<String, Long> byType = new TreeMap<>();
@@ -110,14 +125,45 @@ final class InfoCommand implements Callable<Integer> {
     }
     row("parameters", Units.count(parameters));
     int files = model.checkpoint().files().size();
+    long fileBytes = 0;
+    for (SafeTensors file : model.checkpoint().files()) {
+      fileBytes += Files.size(file.file());
+    }
     row(
         "weights",
-        "%s, %s in %d %s, memory-mapped"
+        "%s, %s in %d %s of %s, memory-mapped"
             .formatted(
                 String.join(" + ", types),
                 Units.bytes(bytes),
                 files,
-                files == 1 ? "file" : "files"));
+                files == 1 ? "file" : "files",
+                Units.bytes(fileBytes)));
+  }
+
+  private void memory(Transformer transformer) {
+    int most = transformer.config().maxPositions();
+    int positions = context == null ? most : context;
+    if (positions < 1 || positions > most) {
+      throw new UsageException(
+          "--context %d: want 1 to %d, the positions of the model".formatted(positions, most));
+    }
+    Generator.Options limits = Generator.Options.defaults();
+    MemoryPlan plan = MemoryPlan.of(transformer, 1, positions, limits.prefillTokens());
+    row("context", Units.count(positions) + " positions");
+    row("keys, values", Units.bytes(plan.keysValues()));
+    row("activations", Units.bytes(plan.activations()));
+    row("total", Units.bytes(plan.total()) + " with the weights");
+    long usable = limits.memoryBytes();
+    int fits = MemoryPlan.positionsWithin(usable, transformer, limits.prefillTokens());
+    row(
+        "free memory",
+        "%s, of which %s may be used: %s"
+            .formatted(
+                Units.bytes(MemoryPlan.freeBytes()),
+                Units.bytes(usable),
+                plan.total() <= usable
+                    ? "fits"
+                    : "does not fit, %s positions would".formatted(Units.count(fits))));
   }
 
   private void tokenizer(PretrainedModel model) throws IOException {

@@ -2,7 +2,6 @@ package io.github.retmask.examples.cli;
 
 import io.github.retmask.generate.ChatEncoder;
 import io.github.retmask.generate.ContrastiveSampler;
-import io.github.retmask.generate.Generator;
 import io.github.retmask.generate.PairFilter;
 import io.github.retmask.generate.PairReport;
 import io.github.retmask.generate.Sampling;
@@ -24,7 +23,7 @@ import picocli.CommandLine.Option;
     description = "Answer every prompt intact and masked, and write the two as a preference pair.",
     footer = {
       "",
-      "Prompts are JSON lines with id and prompt, prompt_ids or conversation. Both answers face the",
+      "Prompts are JSON lines with id and prompt, prompt_ids, messages or conversation. Both answers face the",
       "same noise, which belongs to the record's id. Temperature is 0.6 unless given; nothing is",
       "cut off by top-k, top-p or min-p unless given. Pairs with equal texts are dropped.",
       "Run again, it goes on where it was and writes the same bytes.",
@@ -46,6 +45,7 @@ final class SampleCommand implements Callable<Integer> {
   @Mixin private final SamplingOptions sampling = new SamplingOptions();
   @Mixin private final ChatOptions template = new ChatOptions();
   @Mixin private final ResumeOptions resume = new ResumeOptions();
+  @Mixin private final MemoryOption memory = new MemoryOption();
 
   @Option(
       names = "--prompts",
@@ -122,8 +122,7 @@ final class SampleCommand implements Callable<Integer> {
                   "retmask sample: interrupted; finished pairs are kept, the same command goes on",
                   Interruption.Stop.AT_ONCE)) {
         PairReport report =
-            sampler.sample(
-                prompts, out, Generator.Options.defaults(), resume.journal(), meter::done);
+            sampler.sample(prompts, out, memory.limits(), resume.journal(), meter::done);
         console.line(out + ": " + report);
       }
     }

@@ -1,6 +1,5 @@
 package io.github.retmask.examples.cli;
 
-import io.github.retmask.generate.Generator;
 import io.github.retmask.heads.HeadEstimate;
 import io.github.retmask.heads.HeadScores;
 import io.github.retmask.heads.ScoreReport;
@@ -54,6 +53,7 @@ final class ScoreCommand implements Callable<Integer> {
   @Mixin private final ModelOptions model = new ModelOptions();
   @Mixin private final TrialOptions source = new TrialOptions();
   @Mixin private final ResumeOptions resume = new ResumeOptions();
+  @Mixin private final MemoryOption memory = new MemoryOption();
 
   @Option(names = "--out", paramLabel = "SCORES", required = true, description = "File to write.")
   private Path out = Path.of("");
@@ -145,11 +145,7 @@ final class ScoreCommand implements Callable<Integer> {
                 "retmask score: interrupted; finished trials are kept, the same command goes on",
                 Interruption.Stop.AT_ONCE)) {
       ScoredTrials scored =
-          scorer.score(
-              made.trials(),
-              journal,
-              Generator.Options.defaults(),
-              (done, _) -> meter.at(done, ""));
+          scorer.score(made.trials(), journal, memory.limits(), (done, _) -> meter.at(done, ""));
       ScoreReport report = scored.report(fingerprint, method(), options);
       journal.finish(
           () -> {
