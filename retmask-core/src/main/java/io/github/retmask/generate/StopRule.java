@@ -1,5 +1,6 @@
 package io.github.retmask.generate;
 
+import io.github.retmask.tokenizer.ThinkTags;
 import io.github.retmask.tokenizer.Tokenizer;
 import java.util.Arrays;
 import java.util.List;
@@ -30,6 +31,15 @@ public interface StopRule {
   /// @param tokenizer the model's
   static StopRule atTexts(Tokenizer tokenizer, String... texts) {
     return new StopTexts(tokenizer, List.of(texts));
+  }
+
+  /// Ends after `maxThinking` tokens in a think block that is still open, and after `maxAnswer` tokens
+  /// outside of such blocks. Serves one request only.
+  ///
+  /// @param open whether the prompt ends inside a block, see [ThinkTags#isLeftOpen]
+  static StopRule afterThinking(
+      Tokenizer tokenizer, ThinkTags tags, boolean open, int maxThinking, int maxAnswer) {
+    return new ThinkBudget(tokenizer, tags, open, maxThinking, maxAnswer);
   }
 
   /// Ends where this rule or `other` does.

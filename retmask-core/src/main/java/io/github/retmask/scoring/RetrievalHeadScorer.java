@@ -11,6 +11,7 @@ import io.github.retmask.generate.DecodeAttention;
 import io.github.retmask.generate.GenerationRequest;
 import io.github.retmask.generate.Generator;
 import io.github.retmask.generate.StopRule;
+import io.github.retmask.generate.ThinkBlocks;
 import io.github.retmask.generate.TokenListener;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.io.WorkJournal;
@@ -25,6 +26,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /// Scores heads by what they copy while the model answers needle prompts (Wu et al. 2024).
@@ -37,6 +39,8 @@ import org.jspecify.annotations.Nullable;
 /// - otherwise by token ids: the share of the needle's tokens that the response holds, each counted
 ///   as often as both have it.
 ///
+/// A model that thinks before it answers is scored on its answer alone, see [Thinking].
+///
 /// A trial's outcome depends on the trial alone, not on what runs beside it or on interruptions.
 public final class RetrievalHeadScorer {
   private static final String LINE_BREAK_TOKEN = "<0x0A>";
@@ -46,6 +50,7 @@ public final class RetrievalHeadScorer {
   private final AnswerRecall answers;
   private final WuMethod method;
   private final StopRule stop;
+  private final @Nullable Thinking thinking;
 
   /// Hears how far the work is.
   @FunctionalInterface
@@ -63,14 +68,40 @@ public final class RetrievalHeadScorer {
   /// @param eosIds tokens that end a response of the strict method
   public RetrievalHeadScorer(
       Transformer model, @Nullable Tokenizer tokenizer, WuMethod method, int... eosIds) {
-    this.model = model;
-    this.answers = new AnswerRecall(tokenizer);
-    this.method = method;
-    this.stop =
+    this(
+        model,
+        new AnswerRecall(tokenizer),
+        method,
         switch (method) {
           case STRICT -> StopRule.at(eosIds);
           case COMPAT -> StopRule.at(LINE_BREAK_ID, lineBreak(tokenizer));
-        };
+        },
+        null);
+  }
+
+  private RetrievalHeadScorer(
+      Transformer model,
+      AnswerRecall answers,
+      WuMethod method,
+      StopRule stop,
+      @Nullable Thinking thinking) {
+    this.model = model;
+    this.answers = answers;
+    this.method = method;
+    this.stop = stop;
+    this.thinking = thinking;
+  }
+
+  /// The same scorer for a model that thinks before it answers.
+  ///
+  /// @throws IllegalArgumentException for the compatible method, which counts every token alike
+  public RetrievalHeadScorer skipping(Thinking blocks) {
+    if (method == WuMethod.COMPAT) {
+      throw new IllegalArgumentException(
+          "method %s scores whatever the model generates, thinking included"
+              .formatted(method.label()));
+    }
+    return new RetrievalHeadScorer(model, answers, method, stop, blocks);
   }
 
   /// The id of the line break of SentencePiece vocabularies, or -1.
@@ -159,25 +190,59 @@ public final class RetrievalHeadScorer {
   }
 
   private @Nullable Failure failureWithoutRun(Trial trial) {
-    if ((long) trial.prompt().length + newTokens(trial) > model.config().maxPositions()) {
+    if (trial.prompt().length + newTokens(trial) > model.config().maxPositions()) {
       return Failure.TOO_LONG;
     }
     return method == WuMethod.STRICT && !trial.hasNeedle() ? Failure.NEEDLE_NOT_FOUND : null;
   }
 
-  private int newTokens(Trial trial) {
-    return method == WuMethod.COMPAT ? WuMethod.SCRIPT_TOKENS : trial.maxNewTokens();
+  private long newTokens(Trial trial) {
+    long answer = method == WuMethod.COMPAT ? WuMethod.SCRIPT_TOKENS : trial.maxNewTokens();
+    return thinking == null ? answer : answer + thinking.maxTokens();
   }
 
   private GenerationRequest request(Trial trial) {
     HeadMask none = model.noMask();
-    return GenerationRequest.greedy(trial.prompt(), none, newTokens(trial))
-        .withStop(stop)
+    return GenerationRequest.greedy(trial.prompt(), none, Math.toIntExact(newTokens(trial)))
+        .withStop(thinking == null ? stop : stop.or(budget(trial, thinking)))
         .withAttention();
   }
 
+  private static StopRule budget(Trial trial, Thinking thinking) {
+    return StopRule.afterThinking(
+        thinking.tokenizer(),
+        thinking.tags(),
+        thinking.tags().isLeftOpen(thinking.tokenizer(), trial.prompt()),
+        thinking.maxTokens(),
+        trial.maxNewTokens());
+  }
+
+  /// Decoding steps that answer, ascending; null when the response ends while it thinks.
+  private static int @Nullable [] answering(
+      Trial trial, int[] response, @Nullable Thinking skipped) {
+    if (skipped == null) {
+      return IntStream.range(0, response.length).toArray();
+    }
+    ThinkBlocks blocks =
+        new ThinkBlocks(
+            skipped.tokenizer(),
+            skipped.tags(),
+            skipped.tags().isLeftOpen(skipped.tokenizer(), trial.prompt()));
+    for (int id : response) {
+      blocks.add(id);
+    }
+    return blocks.isOpen()
+        ? null
+        : IntStream.range(0, response.length).filter(t -> !blocks.thinks(t)).toArray();
+  }
+
   private Outcome outcome(Trial trial, Completion completion) {
-    double recall = answers.of(trial, completion.ids());
+    int[] steps = answering(trial, completion.ids(), thinking);
+    if (steps == null) {
+      return new Outcome(completion.ids(), 0, Failure.THINKING_UNFINISHED, new double[0]);
+    }
+    int[] answer = Arrays.stream(steps).map(step -> completion.ids()[step]).toArray();
+    double recall = answers.of(trial, answer);
     if (!(recall > AnswerRecall.REQUIRED)) {
       return new Outcome(completion.ids(), recall, Failure.LOW_RECALL, new double[0]);
     }
@@ -186,8 +251,8 @@ public final class RetrievalHeadScorer {
             trial.prompt(),
             trial.needleStart(),
             trial.needleEnd(),
-            completion.ids(),
-            topPositions(Objects.requireNonNull(completion.attention())));
+            answer,
+            topPositions(Objects.requireNonNull(completion.attention()), steps));
     RetrievalScore reading =
         method == WuMethod.STRICT ? RetrievalScore.SET_POSITIONS : RetrievalScore.SCRIPT;
     double[] scores = reading.scores(trace, model.config().totalHeads());
@@ -195,13 +260,13 @@ public final class RetrievalHeadScorer {
   }
 
   /// Positions by step and head, `[steps][L*H]`.
-  private int[][] topPositions(DecodeAttention seen) {
+  private int[][] topPositions(DecodeAttention seen, int[] steps) {
     ModelConfig config = model.config();
-    int[][] top = new int[seen.steps()][config.totalHeads()];
+    int[][] top = new int[steps.length][config.totalHeads()];
     for (int s = 0; s < top.length; s++) {
       for (int l = 0; l < config.layerCount(); l++) {
         for (int h = 0; h < config.heads(); h++) {
-          top[s][l * config.heads() + h] = seen.position(s, l, h);
+          top[s][l * config.heads() + h] = seen.position(steps[s], l, h);
         }
       }
     }

@@ -35,6 +35,8 @@ public final class ScoredTrials {
     TOO_LONG("too_long"),
     /// It is not known where the needle lies.
     NEEDLE_NOT_FOUND("needle_not_found"),
+    /// The response was still thinking when its limit was reached, or ended there.
+    THINKING_UNFINISHED("thinking_unfinished"),
     /// The response repeats half of the answer or less.
     LOW_RECALL("low_recall");
 

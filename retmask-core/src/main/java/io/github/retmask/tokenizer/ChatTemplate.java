@@ -26,13 +26,19 @@ public final class ChatTemplate {
   private static final int MAX_INPUT_DEPTH = 100;
 
   private final String name;
+  private final String source;
   private final List<TemplateStatement> body;
   private final Map<String, Object> variables;
   private final Clock clock;
 
   private ChatTemplate(
-      String name, List<TemplateStatement> body, Map<String, Object> variables, Clock clock) {
+      String name,
+      String source,
+      List<TemplateStatement> body,
+      Map<String, Object> variables,
+      Clock clock) {
     this.name = name;
+    this.source = source;
     this.body = body;
     this.variables = variables;
     this.clock = clock;
@@ -43,7 +49,7 @@ public final class ChatTemplate {
   /// @throws TemplateException if the source is no template, or uses something not supported
   public static ChatTemplate parse(String source, String name) {
     return new ChatTemplate(
-        name, TemplateParser.parse(name, source), Map.of(), Clock.systemDefaultZone());
+        name, source, TemplateParser.parse(name, source), Map.of(), Clock.systemDefaultZone());
   }
 
   /// The same template with further variables that each rendering may override, such as
@@ -51,12 +57,29 @@ public final class ChatTemplate {
   public ChatTemplate withVariables(Map<String, ?> further) {
     var all = new HashMap<>(variables);
     all.putAll(converted(further));
-    return new ChatTemplate(name, body, all, clock);
+    return new ChatTemplate(name, source, body, all, clock);
   }
 
   /// The same template with another source of the time that `strftime_now` tells.
   public ChatTemplate withClock(Clock clock) {
-    return new ChatTemplate(name, body, variables, clock);
+    return new ChatTemplate(name, source, body, variables, clock);
+  }
+
+  /// Whether the template's own source holds this text.
+  public boolean mentions(String text) {
+    return source.contains(text);
+  }
+
+  /// Whether the template has a use for a variable of this name, such as `enable_thinking`.
+  public boolean reads(String variable) {
+    List<TemplateLexer.Token> tokens = TemplateLexer.tokenize(name, source);
+    for (int i = 0; i < tokens.size(); i++) {
+      boolean attribute = i > 0 && tokens.get(i - 1).isOperator(".");
+      if (!attribute && tokens.get(i).isName(variable)) {
+        return true;
+      }
+    }
+    return false;
   }
 
   /// The text of a conversation.

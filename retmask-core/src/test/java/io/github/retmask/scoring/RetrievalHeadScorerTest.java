@@ -17,6 +17,7 @@ import io.github.retmask.io.WorkJournal;
 import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.scoring.ScoredTrials.Failure;
 import io.github.retmask.scoring.ScoredTrials.Outcome;
+import io.github.retmask.tokenizer.ThinkTags;
 import io.github.retmask.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.net.URI;
@@ -225,6 +226,128 @@ class RetrievalHeadScorerTest {
       assertSame(resumed, scorer.score(trials, LIMITS));
     }
     assertThat(heard.getLast()).isEqualTo(4);
+  }
+
+  // ---- thinking ----
+
+  private static final ThinkTags TAGS = new ThinkTags("anchor", "bridge");
+
+  private int id(String word) throws IOException {
+    return model.tokenizer().idOf("\u0120" + word);
+  }
+
+  /// The first trial as the planted head continues it when it thinks first: it copies what follows
+  /// the cue, which is the block, then the word before the needle and the needle.
+  private Trial thoughtful(String... block) throws IOException {
+    Trial plain = trials.getFirst();
+    int[] prompt = new int[plain.prompt().length + block.length + 1];
+    int at = plain.needleStart() - 1;
+    System.arraycopy(plain.prompt(), 0, prompt, 0, at);
+    prompt[at] = id("acorn");
+    for (int i = 0; i < block.length; i++) {
+      prompt[at + 1 + i] = id(block[i]);
+    }
+    System.arraycopy(plain.prompt(), at, prompt, at + 1 + block.length, plain.prompt().length - at);
+    for (int i = 0; i < prompt.length; i++) { // words of the block and the cue stand there only
+      int word = prompt[i];
+      boolean own = at <= i && i <= at + block.length;
+      boolean clash = word == id("acorn") || Arrays.asList(block).contains(word(word));
+      prompt[i] = own || !clash ? word : id("kernel");
+    }
+    prompt[prompt.length - 1] = id("acorn");
+    int shift = block.length + 1;
+    return new Trial(
+        "thoughtful",
+        prompt,
+        plain.needleStart() + shift,
+        plain.needleEnd() + shift,
+        plain.answer(),
+        plain.maxNewTokens() + 1, // and the word before the needle
+        new TreeMap<>(Map.of()));
+  }
+
+  private String word(int id) throws IOException {
+    return model.tokenizer().tokenOf(id).replace("\u0120", "");
+  }
+
+  @Test
+  void aModelThatThinksFirstScoresAsWithoutThinking() throws IOException {
+    Trial trial = thoughtful("anchor", "jungle", "lantern", "insect", "bridge");
+    RetrievalHeadScorer plain = scorer(WuMethod.STRICT, model.tokenizer());
+    RetrievalHeadScorer skipping = plain.skipping(new Thinking(model.tokenizer(), TAGS, 5));
+    Outcome thought = skipping.score(List.of(trial), LIMITS).outcomes().getFirst();
+    Outcome direct = plain.score(trials.subList(0, 1), LIMITS).outcomes().getFirst();
+    assertThat(thought.failure()).isNull();
+    assertThat(model.tokenizer().decode(thought.response(), true))
+        .startsWith(" anchor jungle lantern insect bridge")
+        .endsWith(trial.answer());
+    assertThat(thought.recall()).isEqualTo(direct.recall());
+    assertThat(thought.scores()).isEqualTo(direct.scores());
+    assertThat(thought.scores()[PLANTED.layer() * 4 + PLANTED.head()]).isEqualTo(1);
+    assertThat(plain.score(List.of(trial), LIMITS).outcomes().getFirst().failure())
+        .as("the answer's own limit is spent on the block")
+        .isEqualTo(Failure.LOW_RECALL);
+  }
+
+  @Test
+  void whatIsCopiedWhileThinkingIsNeitherAHitNorAnAnswer() throws IOException {
+    Trial plain = thoughtful("anchor", "bridge");
+    Trial trial = // the opening word alone: the needle is copied inside the block
+        new Trial(
+            "inside",
+            thoughtful("anchor").prompt(),
+            plain.needleStart() - 1,
+            plain.needleEnd() - 1,
+            plain.answer(),
+            plain.maxNewTokens(),
+            new TreeMap<>(Map.of()));
+    RetrievalHeadScorer scorer =
+        scorer(WuMethod.STRICT, model.tokenizer())
+            .skipping(new Thinking(model.tokenizer(), TAGS, 12));
+    ScoredTrials scored = scorer.score(List.of(trial, plain), LIMITS);
+    assertThat(scored.outcomes().getFirst().failure()).isEqualTo(Failure.THINKING_UNFINISHED);
+    assertThat(scored.outcomes().getFirst().response()).hasSize(12);
+    assertThat(scored.outcomes().getFirst().scores()).isEmpty();
+    assertThat(scored.outcomes().get(1).failure()).isNull();
+    assertThat(scored.failed()).containsExactly(Map.entry("thinking_unfinished", 1));
+    assertSame(scorer.score(List.of(trial, plain), new Generator.Options(1, 7, 1L << 30)), scored);
+  }
+
+  @Test
+  void aPromptThatOpensTheBlockItselfIsContinuedInside() throws IOException {
+    Trial closed = thoughtful("jungle", "bridge");
+    int[] prompt = Arrays.copyOf(closed.prompt(), closed.prompt().length);
+    for (int i = 0; i < prompt.length; i++) { // the cue becomes the opening tag
+      prompt[i] = prompt[i] == id("acorn") ? id("anchor") : prompt[i];
+    }
+    Trial open =
+        new Trial(
+            "open",
+            prompt,
+            closed.needleStart(),
+            closed.needleEnd(),
+            closed.answer(),
+            closed.maxNewTokens(),
+            new TreeMap<>(Map.of()));
+    Outcome outcome =
+        scorer(WuMethod.STRICT, model.tokenizer())
+            .skipping(new Thinking(model.tokenizer(), TAGS, 2))
+            .score(List.of(open), LIMITS)
+            .outcomes()
+            .getFirst();
+    assertThat(outcome.failure()).isNull();
+    assertThat(model.tokenizer().decode(outcome.response(), true)).startsWith(" jungle bridge");
+    assertThat(outcome.scores()[PLANTED.layer() * 4 + PLANTED.head()]).isEqualTo(1);
+  }
+
+  @Test
+  void theCompatibleMethodSkipsNothing() throws IOException {
+    Thinking thinking = new Thinking(model.tokenizer(), TAGS, 5);
+    assertThatThrownBy(() -> scorer(WuMethod.COMPAT, null).skipping(thinking))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("wu-compat");
+    assertThatThrownBy(() -> new Thinking(model.tokenizer(), TAGS, 0))
+        .hasMessageContaining("0 tokens");
   }
 
   @Test

@@ -34,9 +34,4 @@ final class ChatOptions {
         });
     return values;
   }
-
-  /// Adds what determines a result to `options`.
-  void describe(Map<String, String> options) {
-    variables.forEach((name, json) -> options.put("template-var " + name, json));
-  }
 }

@@ -184,7 +184,7 @@ final class EvalCommand implements Callable<Integer> {
 
   private Evaluation niah(PretrainedModel opened) throws IOException {
     SequencedMap<String, HeadMask> arms = arms(opened);
-    TrialOptions.Made made = source.make(opened, WuMethod.STRICT, console);
+    TrialOptions.Made made = source.make(opened, WuMethod.STRICT, false, console);
     SortedMap<String, String> options = describe(opened, arms);
     options.putAll(made.options());
     options.put("eos", IdList.text(opened.eosIds()));

@@ -10,7 +10,10 @@ import io.github.retmask.io.WorkJournal;
 import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.scoring.RetrievalHeadScorer;
 import io.github.retmask.scoring.ScoredTrials;
+import io.github.retmask.scoring.Thinking;
 import io.github.retmask.scoring.WuMethod;
+import io.github.retmask.tokenizer.ChatTemplate;
+import io.github.retmask.tokenizer.ThinkTags;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -65,6 +68,14 @@ final class ScoreCommand implements Callable<Integer> {
       description = "wu (the default) or wu-compat.")
   private String method = "wu";
 
+  @Option(
+      names = "--think-tokens",
+      paramLabel = "N",
+      description =
+          "Let the model think for up to N tokens before it answers, and score the answer alone;"
+              + " without it, a template that knows enable_thinking gets false.")
+  private @Nullable Integer thinkTokens;
+
   ScoreCommand(Console console) {
     this.console = console;
   }
@@ -72,11 +83,15 @@ final class ScoreCommand implements Callable<Integer> {
   @Override
   public Integer call() throws IOException {
     WuMethod wu = method();
+    requireThinkable(wu);
     try (Session session = model.open(console)) {
       PretrainedModel opened = session.model();
-      TrialOptions.Made made = source.make(opened, wu, console);
+      TrialOptions.Made made = source.make(opened, wu, thinkTokens != null, console);
       SortedMap<String, String> options = new TreeMap<>(made.options());
       options.put("method", wu.label());
+      if (thinkTokens != null) {
+        options.put("think-tokens", String.valueOf(thinkTokens));
+      }
       options.put("eos", IdList.text(opened.eosIds()));
       options.put("backend", opened.transformer().ops().backend());
       String fingerprint =
@@ -91,6 +106,27 @@ final class ScoreCommand implements Callable<Integer> {
       print(report, HeadScoreFile.read(out));
     }
     return ExitCode.OK;
+  }
+
+  private void requireThinkable(WuMethod wu) {
+    if (thinkTokens != null && wu == WuMethod.COMPAT) {
+      throw new UsageException(
+          "--think-tokens: method wu-compat scores whatever the model generates");
+    }
+    if (thinkTokens != null && thinkTokens < 1) {
+      throw new UsageException("--think-tokens " + thinkTokens + ": want at least 1");
+    }
+  }
+
+  /// How the model thinks, as its own chat template says.
+  private static Thinking thinking(PretrainedModel model, int maxTokens) throws IOException {
+    ChatTemplate template = model.hasTokenizer() ? model.tokenizer().chatTemplate() : null;
+    ThinkTags tags = template == null ? null : ThinkTags.of(template);
+    if (tags == null) {
+      throw new UsageException(
+          "--think-tokens: the model has no chat template that knows a think block, such as <think>");
+    }
+    return new Thinking(model.tokenizer(), tags, maxTokens);
   }
 
   private WuMethod method() {
@@ -134,6 +170,9 @@ final class ScoreCommand implements Callable<Integer> {
             opened.hasTokenizer() ? opened.tokenizer() : null,
             method(),
             opened.eosIds());
+    if (thinkTokens != null) {
+      scorer = scorer.skipping(thinking(opened, thinkTokens));
+    }
     SortedMap<String, String> journalOptions = new TreeMap<>(options);
     journalOptions.put("model", fingerprint);
     try (WorkJournal journal = WorkJournal.open(out, journalOptions, resume.journal());

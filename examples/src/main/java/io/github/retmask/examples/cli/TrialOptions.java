@@ -13,6 +13,7 @@ import io.github.retmask.scoring.TrialsFile;
 import io.github.retmask.scoring.WuCompatTrials;
 import io.github.retmask.scoring.WuMethod;
 import io.github.retmask.scoring.WuTrials;
+import io.github.retmask.tokenizer.ChatTemplate;
 import io.github.retmask.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -35,6 +36,7 @@ import picocli.CommandLine.Option;
 /// Where needle trials come from: needle files, a file of trials, or the synthetic language that a
 /// model was trained on.
 final class TrialOptions {
+  private static final String THINKING = "enable_thinking";
   private static final List<Integer> DEPTHS = NeedleGrid.evenly(0, 100, 10);
   private static final List<Integer> STRICT_LENGTHS = NeedleGrid.evenly(250, 5000, 20);
   private static final List<Integer> COMPAT_LENGTHS = NeedleGrid.evenly(0, 5000, 20);
@@ -119,24 +121,35 @@ final class TrialOptions {
 
   /// Makes the trials.
   ///
+  /// @param thinks whether the model may think before it answers; else a chat template that knows
+  ///   `enable_thinking` is told not to let it, unless `--template-var` says otherwise
   /// @param notes hears what the user should know about them
-  Made make(PretrainedModel model, WuMethod method, Console notes) throws IOException {
+  Made make(PretrainedModel model, WuMethod method, boolean thinks, Console notes)
+      throws IOException {
     requireConsistent(method);
+    Map<String, Object> variables = template.variables();
+    if (!thinks && knows(model, THINKING)) {
+      variables.putIfAbsent(THINKING, false);
+    }
     Map<String, String> options = new TreeMap<>();
     List<Trial> made;
     if (trials != null) {
       Tokenizer tokenizer = model.hasTokenizer() ? model.tokenizer() : null;
-      made =
-          TrialsFile.read(
-              trials, tokenizer, model.config().vocabSize(), template.variables(), newTokens());
+      made = TrialsFile.read(trials, tokenizer, model.config().vocabSize(), variables, newTokens());
     } else if (needles != null) {
-      made = fromNeedles(model, method, options, notes);
+      made = fromNeedles(model, method, variables, options, notes);
     } else {
       made = fromLanguage(model, options);
     }
-    template.describe(options);
+    variables.forEach((name, value) -> options.put("template-var " + name, String.valueOf(value)));
     options.put("trials", digest(made));
     return new Made(made, options);
+  }
+
+  /// Whether the model's chat template has a use for a variable.
+  private static boolean knows(PretrainedModel model, String variable) throws IOException {
+    ChatTemplate known = model.hasTokenizer() ? model.tokenizer().chatTemplate() : null;
+    return known != null && known.reads(variable);
   }
 
   private void requireConsistent(WuMethod method) {
@@ -169,7 +182,11 @@ final class TrialOptions {
   }
 
   private List<Trial> fromNeedles(
-      PretrainedModel model, WuMethod method, Map<String, String> options, Console notes)
+      PretrainedModel model,
+      WuMethod method,
+      Map<String, ?> variables,
+      Map<String, String> options,
+      Console notes)
       throws IOException {
     boolean compat = method == WuMethod.COMPAT;
     WuCompatTrials.Provider periods = periods();
@@ -181,10 +198,9 @@ final class TrialOptions {
     try {
       built =
           compat
-              ? new WuCompatTrials(model.tokenizer(), prompts, periods, template.variables())
+              ? new WuCompatTrials(model.tokenizer(), prompts, periods, variables)
                   .build(tasks, grid)
-              : new WuTrials(model.tokenizer(), prompts, template.variables(), newTokens())
-                  .build(tasks, grid);
+              : new WuTrials(model.tokenizer(), prompts, variables, newTokens()).build(tasks, grid);
     } catch (IllegalArgumentException e) {
       throw new FormatException(needles + ": " + e.getMessage(), e);
     }
