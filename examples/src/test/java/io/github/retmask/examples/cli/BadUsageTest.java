@@ -46,6 +46,7 @@ class BadUsageTest {
           2 | generate LLAMA --prompt a --memory lots | "lots", want a size such as 12g
           1 | generate LLAMA --prompt a --memory 1k | a context of
           1 | generate LLAMA --prompts DIR/none | no such file or folder
+          2 | score LLAMA --out DIR/s --think-tokens 0 | --think-tokens 0: want at least 1
           2 | logits LLAMA --ids 1,2 | '--out=FILE'
           2 | logits LLAMA --out DIR/x | --ids=IDS
           2 | logits LLAMA --ids 1 --text a --out DIR/x | mutually exclusive
