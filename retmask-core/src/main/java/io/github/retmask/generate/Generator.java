@@ -355,7 +355,7 @@ public final class Generator implements AutoCloseable {
   private IllegalArgumentException tooLong(int positions) {
     int fits = MemoryPlan.positionsWithin(options.memoryBytes(), model, options.prefillTokens());
     return new IllegalArgumentException(
-        "generate: a context of %d tokens needs %s; %s may be used, %s are free; %s"
+        "a context of %d tokens needs %s; %s may be used, %s are free; %s"
             .formatted(
                 positions,
                 plan(1, positions),
