@@ -13,6 +13,7 @@ import io.github.retmask.heads.MaskPhase;
 import io.github.retmask.io.ConfigReader;
 import io.github.retmask.io.FormatException;
 import io.github.retmask.pretrained.PretrainedModel;
+import io.github.retmask.tokenizer.TemplateException;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -112,8 +113,8 @@ final class PromptLines {
     int[] ids;
     try {
       ids = text.encode(prompt);
-    } catch (IllegalStateException e) {
-      throw line.error("messages", ": " + e.getMessage());
+    } catch (IllegalStateException | TemplateException e) {
+      throw line.error("messages", "cannot be rendered: " + e.getMessage());
     }
     if (ids.length == 0) {
       throw line.error("prompt", "has no tokens");
@@ -138,7 +139,7 @@ final class PromptLines {
       MaskPhase phase = MaskPhaseOption.parse(line.text("mask_phase", MaskPhaseOption.EVERYWHERE));
       return kind.on(none, heads).during(phase);
     } catch (IllegalArgumentException | TypeConversionException | UsageException e) {
-      throw line.error("mask", ": " + e.getMessage());
+      throw line.error("mask", "cannot be used: " + e.getMessage());
     }
   }
 
@@ -173,7 +174,7 @@ final class PromptLines {
               line.number("repetition_penalty", otherwise.repetitionPenalty()),
               line.has("seed") ? seed(line) : otherwise.seed());
     } catch (IllegalArgumentException e) {
-      throw line.error("sampling", ": " + e.getMessage());
+      throw line.error("sampling", "is not possible: " + e.getMessage());
     }
     for (String key : List.of("top_k", "top_p", "min_p")) {
       if (sampling.isGreedy() && line.has(key)) {

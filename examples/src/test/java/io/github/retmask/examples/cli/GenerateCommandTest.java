@@ -240,7 +240,7 @@ class GenerateCommandTest {
           'prompt': 'a', 'temperature': -1 | temperature -1.0: want a finite number >= 0
           'prompt': 'a', 'top_k': 5 | line 1: top_k has no effect at temperature 0
           'prompt': 'a', 'repetition_penalty': 0 | repetition-penalty 0.0
-          'prompt': 'a', 'mask': '9-0' | line 1: mask : head 9-0 is not in the model
+          'prompt': 'a', 'mask': '9-0' | line 1: mask cannot be used: head 9-0 is not in the model
           'prompt': 'a', 'mask': [[0]] | entry [0], want [layer, head]
           'prompt': 'a', 'mask_kind': 'zero' | line 1: mask_kind without mask
           'prompt': 'a', 'mask': '0-1', 'mask_kind': 'half' | "half", want zero, uniform
@@ -252,6 +252,7 @@ class GenerateCommandTest {
           'prompt': 'a', 'seed': 1.5 | line 1: seed is 1.5, want an integer
           'prompt_ids': [1, 999] | line 1: prompt_ids hold 999, want ids below
           'messages': [] | "messages" is [], want an array
+          'messages': [{'role': 'user'}] | "messages" holds {"role":"user"}, want
           'text': 'a' | got none of them
           """)
   void wrongLinesAreNamedBeforeWorkStarts(String fields, String message) throws IOException {
