@@ -8,6 +8,8 @@ import io.github.retmask.generate.PairFilter.Answer;
 import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadKind;
 import io.github.retmask.heads.HeadMask;
+import io.github.retmask.io.FinishedOptions;
+import io.github.retmask.io.FormatException;
 import io.github.retmask.io.JsonLines;
 import io.github.retmask.io.WorkJournal;
 import io.github.retmask.model.Transformer;
@@ -91,13 +93,14 @@ public final class ContrastiveSampler {
 
   /// Samples a pair for every usable record of a prompt file ([PromptRecords]) and writes them in the
   /// file's order, in the published layout with token ids beside the texts. Work in progress is kept
-  /// in a [WorkJournal] beside `out`.
+  /// in a [WorkJournal] beside `out`, options and counts of the finished work in a [PairReportFile];
+  /// a run that is finished is not repeated.
   ///
   /// @param generator what may run at a time; changes no byte
   /// @param existing what to do with an unfinished run of the same name
   /// @throws IOException when a file cannot be read or written
-  /// @throws io.github.retmask.io.FormatException when a prompt line has no known form, or the
-  ///   unfinished run had other options
+  /// @throws io.github.retmask.io.FormatException when a prompt line has no known form or a token id
+  ///   that the model lacks, there are no lines, or the earlier run had other options
   /// @throws IllegalArgumentException when memory does not hold one request
   public PairReport sample(
       Path prompts,
@@ -106,8 +109,22 @@ public final class ContrastiveSampler {
       WorkJournal.Existing existing,
       Progress progress)
       throws IOException {
+    if (Files.exists(out) && Files.isSameFile(prompts, out)) {
+      throw new IOException(out + ": not written: the prompts are read from it");
+    }
+    Map<String, String> description = description(prompts);
+    Path meta = PairReportFile.beside(out);
+    if (existing == WorkJournal.Existing.RESUME
+        && Files.exists(out)
+        && Files.exists(meta)
+        && !Files.exists(WorkJournal.path(out))) {
+      PairReportFile.Finished finished = PairReportFile.read(meta);
+      FinishedOptions.requireEqual(out, finished.options(), description);
+      progress.done(finished.report().records(), finished.report().records());
+      return finished.report();
+    }
     Survey survey = survey(prompts);
-    try (WorkJournal journal = WorkJournal.open(out, description(prompts), existing)) {
+    try (WorkJournal journal = WorkJournal.open(out, description, existing)) {
       int[] itemOf = new int[survey.records()]; // journal item of each record, -1 for none
       Arrays.fill(itemOf, -1);
       for (int i = 0; i < journal.size(); i++) {
@@ -118,7 +135,11 @@ public final class ContrastiveSampler {
         generate(prompts, survey, journal, itemOf, generator, progress);
       }
       PairReport[] report = new PairReport[1];
-      journal.finish(() -> report[0] = publish(prompts, out, journal, itemOf));
+      journal.finish(
+          () -> {
+            report[0] = publish(prompts, out, journal, itemOf);
+            PairReportFile.write(meta, new PairReportFile.Finished(description, report[0]));
+          });
       return report[0];
     } catch (UncheckedIOException e) {
       throw e.getCause();
@@ -135,6 +156,9 @@ public final class ContrastiveSampler {
       while (in.advance()) {
         records++;
         longest = Math.max(longest, in.ids().length);
+      }
+      if (in.read() == 0) {
+        throw new FormatException(prompts + ": no prompts in this file");
       }
       return new Survey(records, longest + options.maxNewTokens());
     }
@@ -258,6 +282,7 @@ public final class ContrastiveSampler {
     PairFilter f = options.filter();
     Map<String, String> all = new TreeMap<>();
     all.put("model", options.modelName());
+    all.put("backend", model.ops().backend());
     all.put("prompts", sha256(prompts));
     all.put("mask", text(options.mask()));
     all.put("temperature", String.valueOf(s.temperature()));
@@ -318,6 +343,7 @@ public final class ContrastiveSampler {
     boolean advance() throws IOException {
       for (PromptRecord next = records.next(); next != null; next = records.next()) {
         int[] encoded = encoder.encode(next.prompt());
+        requireKnown(encoded);
         if (encoded.length == 0) {
           unfit.merge(DropReason.EMPTY_PROMPT, 1L, Long::sum);
         } else if (encoded.length > options.maxPromptTokens()
@@ -331,6 +357,21 @@ public final class ContrastiveSampler {
         }
       }
       return false;
+    }
+
+    /// Only ids that were given as such can be none of the model's.
+    private void requireKnown(int[] encoded) {
+      int vocabulary = model.config().vocabSize();
+      for (int t = 0; t < encoded.length; t++) {
+        if (encoded[t] >= vocabulary) {
+          throw records
+              .fields()
+              .error(
+                  "prompt_ids",
+                  "holds token id %d at %d, want 0 to %d"
+                      .formatted(encoded[t], t, vocabulary - 1));
+        }
+      }
     }
 
     PromptRecord record() {

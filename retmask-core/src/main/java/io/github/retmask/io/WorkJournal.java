@@ -80,7 +80,7 @@ public final class WorkJournal implements Closeable {
   /// @param options everything that determines the result, by name; not such things as the thread
   ///     count
   /// @throws FormatException when the existing journal was begun with other options (it names them),
-  ///     or the file is no journal
+  ///     the file is no journal, or a new journal would end in replacing an output that is there
   /// @throws IOException when it cannot be read or written, or another process holds it
   public static WorkJournal open(Path output, Map<String, String> options, Existing existing)
       throws IOException {
@@ -104,6 +104,11 @@ public final class WorkJournal implements Closeable {
       WorkJournal journal = new WorkJournal(file, channel);
       journal.recover();
       if (journal.lines == 0) {
+        if (existing == Existing.RESUME && Files.exists(output) && Files.size(output) > 0) {
+          throw new FormatException(
+              output
+                  + ": is there already, and not as a result of this command; choose another name, or replace it with --restart");
+        }
         journal.begin(options);
       } else {
         journal.checkOptions(options);
@@ -111,7 +116,11 @@ public final class WorkJournal implements Closeable {
       }
       return journal;
     } catch (Throwable failure) {
+      boolean empty = channel.size() == 0;
       channel.close();
+      if (empty) {
+        Files.deleteIfExists(file);
+      }
       throw failure;
     }
   }

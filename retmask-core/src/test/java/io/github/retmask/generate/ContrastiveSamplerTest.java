@@ -442,4 +442,48 @@ class ContrastiveSamplerTest {
                 .isInstanceOf(FormatException.class)
                 .hasMessageContainingAll("prompts.jsonl line 2", problem));
   }
+
+  @Test
+  void aFinishedRunIsNotRepeatedAndOtherOptionsAreRefusedByName() throws IOException {
+    Path prompts = write(prompts());
+    Path out = dir.resolve("pairs.jsonl.gz");
+    PairReport report = sample(sampler(), prompts, out);
+    byte[] pairs = Files.readAllBytes(out);
+    java.nio.file.attribute.FileTime written = Files.getLastModifiedTime(out);
+    assertThat(sample(sampler(), prompts, out)).isEqualTo(report);
+    assertThat(Files.getLastModifiedTime(out)).isEqualTo(written);
+    ContrastiveSampler other = sampler(options(off("0-4"), WARM));
+    assertThatThrownBy(() -> sample(other, prompts, out))
+        .isInstanceOf(FormatException.class)
+        .hasMessageContaining(out + ": holds the result of other options: mask was")
+        .hasMessageContaining("now gate 0.0: 0-4;");
+    assertThat(out).hasBinaryContent(pairs);
+    assertThat(dir.resolve("pairs.jsonl.gz.partial")).doesNotExist();
+  }
+
+  @Test
+  void anOutputThatIsNoneOfOursIsLeftAlone() throws IOException {
+    Path prompts = write(prompts());
+    byte[] before = Files.readAllBytes(prompts);
+    assertThatThrownBy(() -> sample(sampler(), prompts, prompts))
+        .hasMessage(prompts + ": not written: the prompts are read from it");
+    assertThat(prompts).hasBinaryContent(before);
+    Path other = Files.writeString(dir.resolve("mine.jsonl"), "notes");
+    assertThatThrownBy(() -> sample(sampler(), prompts, other))
+        .hasMessageContaining(other + ": is there already");
+    assertThat(other).hasContent("notes");
+    assertThat(dir.resolve("mine.jsonl.partial")).doesNotExist();
+  }
+
+  @Test
+  void promptsThatTheModelCannotReadAreNamedBeforeTheWork() throws IOException {
+    Path file = write(List.of("{\"id\": 1, \"prompt\": \"a\"}", "{\"id\": 2, \"prompt_ids\": [1, 99999]}"));
+    assertThatThrownBy(() -> sample(sampler(), file, dir.resolve("pairs.jsonl")))
+        .isInstanceOf(FormatException.class)
+        .hasMessageContaining(file + " line 2: prompt_ids holds token id 99999 at 1, want 0 to");
+    Path empty = Files.createFile(dir.resolve("none.jsonl"));
+    assertThatThrownBy(() -> sample(sampler(), empty, dir.resolve("pairs.jsonl")))
+        .hasMessage(empty + ": no prompts in this file");
+    assertThat(dir.resolve("pairs.jsonl.partial")).doesNotExist();
+  }
 }

@@ -2,6 +2,7 @@ package io.github.retmask.io;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatExceptionOfType;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.assertThatIOException;
 
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
@@ -114,7 +115,23 @@ class WorkJournalTest {
       work(WORK);
       assertThat(Files.readAllBytes(out)).as("cut at byte %d", length).isEqualTo(want);
       assertThat(TestFiles.names(dir)).containsExactly("pairs.jsonl.gz");
+      Files.delete(out);
     }
+  }
+
+  @Test
+  void anOutputThatIsThereAlreadyIsReplacedOnlyWhenTold() throws IOException {
+    Files.writeString(out, "mine");
+    assertThatThrownBy(() -> open(Existing.RESUME).close())
+        .isInstanceOf(FormatException.class)
+        .hasMessageStartingWith(out + ": is there already");
+    assertThat(TestFiles.names(dir)).containsExactly("pairs.jsonl.gz");
+    open(Existing.RESTART).close();
+    Files.delete(out);
+    Files.createDirectory(out);
+    assertThatThrownBy(() -> open(Existing.RESTART).close())
+        .isInstanceOf(IOException.class)
+        .hasMessageStartingWith(out + ": not a regular file");
   }
 
   @Test

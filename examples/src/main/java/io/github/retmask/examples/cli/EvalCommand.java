@@ -8,6 +8,7 @@ import io.github.retmask.eval.SyntheticLanguage.Kind;
 import io.github.retmask.eval.TrainingRecipe;
 import io.github.retmask.generate.Generator;
 import io.github.retmask.heads.HeadMask;
+import io.github.retmask.io.FinishedOptions;
 import io.github.retmask.io.CheckpointFingerprint;
 import io.github.retmask.io.FormatException;
 import io.github.retmask.io.WorkJournal;

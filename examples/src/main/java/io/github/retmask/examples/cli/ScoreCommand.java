@@ -1,8 +1,8 @@
 package io.github.retmask.examples.cli;
 
 import io.github.retmask.heads.HeadEstimate;
-import io.github.retmask.heads.HeadScores;
 import io.github.retmask.heads.ScoreReport;
+import io.github.retmask.io.FinishedOptions;
 import io.github.retmask.io.CheckpointFingerprint;
 import io.github.retmask.io.HeadScoreFile;
 import io.github.retmask.io.ScoreReportFile;
@@ -103,7 +103,7 @@ final class ScoreCommand implements Callable<Integer> {
       } else {
         console.note("retmask score: " + out + " is finished already; --restart scores anew");
       }
-      print(report, HeadScoreFile.read(out));
+      print(report);
     }
     return ExitCode.OK;
   }
@@ -195,7 +195,7 @@ final class ScoreCommand implements Callable<Integer> {
     }
   }
 
-  private void print(ScoreReport report, HeadScores scores) {
+  private void print(ScoreReport report) {
     console.line(
         "trials  %d tried, %d kept%s; %d distinct, worth %.1f"
             .formatted(
@@ -208,9 +208,9 @@ final class ScoreCommand implements Callable<Integer> {
         String.format(
             Locale.ROOT,
             "heads   %d of %d at 0.1 or more, %d at 0.05 or more",
-            scores.atLeast(0.1).size(),
-            scores.layers() * scores.heads(),
-            scores.atLeast(0.05).size()));
+            atLeast(report, 0.1),
+            report.heads().size(),
+            atLeast(report, 0.05)));
     console.line(
         String.format(
             Locale.ROOT,
@@ -228,5 +228,9 @@ final class ScoreCommand implements Callable<Integer> {
               head.ci95().low(),
               head.ci95().high()));
     }
+  }
+
+  private static long atLeast(ScoreReport report, double threshold) {
+    return report.heads().stream().filter(head -> head.mean() >= threshold).count();
   }
 }

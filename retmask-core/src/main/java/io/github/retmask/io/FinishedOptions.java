@@ -1,6 +1,5 @@
-package io.github.retmask.examples.cli;
+package io.github.retmask.io;
 
-import io.github.retmask.io.FormatException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -10,12 +9,14 @@ import java.util.TreeMap;
 
 /// A result that lies there already must come from the options at hand, or nobody would notice that
 /// it does not.
-final class FinishedOptions {
+public final class FinishedOptions {
   private FinishedOptions() {}
 
-  /// @param before options that the file was made with
+  /// @param file the result
+  /// @param before options that it was made with
+  /// @param now options at hand
   /// @throws FormatException naming the options that differ
-  static void requireEqual(Path file, Map<String, String> before, Map<String, String> now) {
+  public static void requireEqual(Path file, Map<String, String> before, Map<String, String> now) {
     SortedMap<String, String> names = new TreeMap<>(before);
     names.putAll(now);
     List<String> differences = new ArrayList<>();
