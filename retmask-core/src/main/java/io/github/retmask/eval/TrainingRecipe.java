@@ -4,6 +4,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.github.retmask.backend.Ops;
 import io.github.retmask.io.AtomicFiles;
 import io.github.retmask.io.ConfigReader;
+import io.github.retmask.io.FormatException;
 import io.github.retmask.io.JsonFiles;
 import io.github.retmask.io.SafeTensorsWriter;
 import io.github.retmask.model.ModelConfig;
@@ -37,14 +38,18 @@ public final class TrainingRecipe {
   private final SyntheticLanguage language;
   private final ModelConfig config;
 
-  private TrainingRecipe(ConfigReader json) {
+  private TrainingRecipe(ConfigReader json, String file) {
     json.requireKnown(List.of("model", "language", "training"));
     this.json = json;
     this.language = new SyntheticLanguage(language(json.object("language")));
     ObjectNode filled = json.object("model").json().deepCopy();
     filled.put("vocab_size", language.vocabulary().size());
-    this.model = new ConfigReader(filled, "model");
-    this.config = Architecture.of(model).config(model);
+    this.model = new ConfigReader(filled, file + ": model");
+    try {
+      this.config = Architecture.of(model).config(model);
+    } catch (IllegalArgumentException | ArithmeticException e) {
+      throw new FormatException(file + ": " + e.getMessage(), e);
+    }
   }
 
   /// Reads a recipe.
@@ -52,7 +57,8 @@ public final class TrainingRecipe {
   /// @throws io.github.retmask.io.FormatException naming file and key of what is missing, unknown
   ///   or out of range
   public static TrainingRecipe read(Path file) throws IOException {
-    return new TrainingRecipe(new ConfigReader(JsonFiles.read(file), file.toString()));
+    return new TrainingRecipe(
+        new ConfigReader(JsonFiles.read(file), file.toString()), file.toString());
   }
 
   /// The language of a trained model, or null where the folder has no [#LANGUAGE_FILE].

@@ -226,6 +226,9 @@ public final class TrialsFile {
   }
 
   private int[] ids(JsonNode list) {
+    if (!list.isArray()) {
+      throw lines.problem("prompt_ids is %s, want an array of token ids".formatted(list));
+    }
     int[] ids = new int[list.size()];
     for (int i = 0; i < ids.length; i++) {
       JsonNode id = list.get(i);

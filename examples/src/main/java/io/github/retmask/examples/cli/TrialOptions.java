@@ -19,6 +19,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
@@ -257,6 +258,9 @@ final class TrialOptions {
 
   private List<NeedleTask> tasks() throws IOException {
     Path named = java.util.Objects.requireNonNull(needles);
+    if (!Files.exists(named)) {
+      throw new NoSuchFileException(named.toString());
+    }
     Path file = Files.isDirectory(named) ? named.resolve("needles.jsonl") : named;
     Path texts = haystack;
     if (texts == null) {
