@@ -109,7 +109,7 @@ public abstract class OpBenchmark {
   static long bytes(Tensor... tensors) {
     long sum = 0;
     for (Tensor t : tensors) {
-      sum += t.size() * t.dtype().bytes();
+      sum += t.storage().bytes();
     }
     return sum;
   }

@@ -9,9 +9,10 @@ import org.jspecify.annotations.Nullable;
 ///
 /// **Conventions.** Outputs first, then inputs, weights, layout, scalars; letters as in
 /// `io.github.retmask.tensor`. Activations, their gradients and all gradients of weights are F32;
-/// weights are F32, BF16 or F16 and are widened to F32 before use. Gradients of activations are
-/// overwritten unless an [Accumulate] says otherwise, gradients of weights are always added to. An
-/// output may be the same tensor as an input only where the op says so.
+/// weights are F32, BF16 or F16, matrices of weights also of block types, and are widened to F32
+/// before use. Gradients of activations are overwritten unless an [Accumulate] says otherwise,
+/// gradients of weights are always added to. An output may be the same tensor as an input only where
+/// the op says so.
 ///
 /// **Order of arithmetic.** Every output element is computed in an order that depends on its own
 /// row alone: not on the number of threads, on the other rows of the batch, or on how a sequence
@@ -68,7 +69,7 @@ public interface Kernels extends AutoCloseable {
   /// Sets every byte to zero.
   void zero(Tensor out);
 
-  /// Rounds or widens to the type of `out` (round to nearest, ties to even).
+  /// Rounds or widens to the type of `out` (round to nearest, ties to even), which is no block type.
   void cast(Tensor out, Tensor in);
 
   /// Sum of squares, accumulated in double in an order that depends on the length alone.

@@ -35,7 +35,7 @@ public final class Ops {
   /// @throws IndexOutOfBoundsException on an id outside the table
   public void embedding(Tensor out, Tensor ids, Tensor table) {
     Check op = new Check("embedding");
-    op.f32(out).f(table).i32(ids);
+    op.f32(out).weight(table).i32(ids);
     op.shape(ids, ids.size());
     op.shape(out, ids.size(), table.dim(-1));
     op.inside(ids, table.dim(0));
@@ -83,7 +83,7 @@ public final class Ops {
 
   /// See [Kernels#cast].
   public void cast(Tensor out, Tensor in) {
-    new Check("cast").f(out).f(in).same(in, out);
+    new Check("cast").f(out).weight(in).same(in, out);
     kernels.cast(out, in);
   }
 
@@ -119,7 +119,7 @@ public final class Ops {
   /// See [Kernels#matmul].
   public void matmul(Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
     Check op = new Check("matmul");
-    op.f32(out).f32(x).f(weight);
+    op.f32(out).f32(x).weight(weight);
     op.linear(out, x, weight);
     if (bias != null) {
       op.f(bias).shape(bias, weight.dim(0));
@@ -130,7 +130,7 @@ public final class Ops {
   /// See [Kernels#matmulBackwardInput].
   public void matmulBackwardInput(Tensor dx, Tensor dOut, Tensor weight, Accumulate intoDx) {
     Check op = new Check("matmul_backward_input");
-    op.f32(dx).f32(dOut).f(weight);
+    op.f32(dx).f32(dOut).weight(weight);
     op.linear(dOut, dx, weight);
     kernels.matmulBackwardInput(dx, dOut, weight, intoDx);
   }
@@ -302,7 +302,12 @@ public final class Ops {
     }
 
     Check f(Tensor t) {
-      return type(t, t.dtype().isFloat(), "F32, BF16 or F16");
+      return type(t, t.dtype().isFloat() && !t.dtype().isBlock(), "F32, BF16 or F16");
+    }
+
+    /// Matrices of weights may be of block types too.
+    Check weight(Tensor t) {
+      return type(t, t.dtype().isFloat(), "F32, BF16, F16 or a block type");
     }
 
     Check i32(Tensor t) {
@@ -429,7 +434,7 @@ public final class Ops {
     }
 
     Check lmHead(Tensor hidden, Tensor lmHead, Tensor targets) {
-      f32(hidden).f(lmHead).i32(targets).rank(hidden, 2).rank(lmHead, 2);
+      f32(hidden).weight(lmHead).i32(targets).rank(hidden, 2).rank(lmHead, 2);
       shape(targets, hidden.dim(0));
       if (lmHead.dim(1) != hidden.dim(1)) {
         throw error(

@@ -15,6 +15,7 @@ import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -97,7 +98,8 @@ public final class SafeTensorsWriter {
 
   /// Adds a host tensor. It must stay as it is until [#writeTo] returns.
   ///
-  /// @throws IllegalArgumentException when the name is taken or cannot be written
+  /// @throws IllegalArgumentException when the name is taken or cannot be written, or for a block
+  ///     type
   public SafeTensorsWriter add(Tensor tensor) {
     return add(tensor, tensor.dtype());
   }
@@ -141,6 +143,11 @@ public final class SafeTensorsWriter {
     if (name.equals(SafeTensorsHeader.METADATA)) {
       throw new IllegalArgumentException("tensor name " + name + " is reserved by the format");
     }
+    if (isBlock(item.dtype())) {
+      throw new IllegalArgumentException(
+          "tensor %s is %s, which a safetensors file cannot hold"
+              .formatted(FormatException.quote(name), item.dtype()));
+    }
     if (!StandardCharsets.UTF_8.newEncoder().canEncode(name)) {
       throw new IllegalArgumentException(
           "tensor name %s is not Unicode text".formatted(FormatException.quote(name)));
@@ -150,6 +157,10 @@ public final class SafeTensorsWriter {
           "two tensors are named %s".formatted(FormatException.quote(name)));
     }
     return this;
+  }
+
+  private static boolean isBlock(String dtype) {
+    return Arrays.stream(DType.values()).anyMatch(t -> t.isBlock() && t.name().equals(dtype));
   }
 
   /// Writes the file through [AtomicFiles].

@@ -45,7 +45,7 @@ public final class HostArena implements TensorArena {
       throw new IllegalStateException("tensor " + name + ": its arena is closed");
     }
     Shape shape = Shape.of(dims);
-    long bytes = Math.multiplyExact(shape.size(), dtype.bytes());
+    long bytes = dtype.bytes(shape.size());
     long padded = (bytes + ALIGNMENT - 1) & -ALIGNMENT;
     while (current < slabs.size()
         && slabs.get(current).filled + padded > slabs.get(current).memory.byteSize()) {

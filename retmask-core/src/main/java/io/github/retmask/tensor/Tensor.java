@@ -8,8 +8,8 @@ import java.lang.foreign.ValueLayout;
 ///
 /// @param name checkpoint name or role, such as `model.layers.3.self_attn.q_proj.weight`
 /// @param dtype element type
-/// @param shape extents
-/// @param storage exactly `shape.size() * dtype.bytes()` bytes
+/// @param shape extents; with a block type the innermost one is a multiple of [DType#blockSize]
+/// @param storage exactly the bytes of the elements, [DType#bytes(long)]
 public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
 
   /// Little-endian 32-bit float access that tolerates 4-byte alignment only.
@@ -23,7 +23,12 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
       ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(java.nio.ByteOrder.LITTLE_ENDIAN);
 
   public Tensor {
-    long wanted = Math.multiplyExact(shape.size(), dtype.bytes());
+    if (dtype.isBlock() && (shape.rank() == 0 || shape.dim(-1) % dtype.blockSize() != 0)) {
+      throw new IllegalArgumentException(
+          "tensor %s %s%s: want a multiple of %d elements innermost"
+              .formatted(name, dtype, shape, dtype.blockSize()));
+    }
+    long wanted = dtype.bytes(shape.size());
     if (storage.bytes() != wanted) {
       throw new IllegalArgumentException(
           "tensor %s %s%s needs %d bytes, got %d"
@@ -71,20 +76,21 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
   /// Entries `from` (inclusive) to `to` (exclusive) of the outermost axis, sharing memory.
   ///
   /// @throws IndexOutOfBoundsException when the range leaves the axis
+  /// @throws IllegalArgumentException when it cuts a block
   public Tensor slice(long from, long to) {
     if (from < 0 || to < from || to > dim(0)) {
       throw new IndexOutOfBoundsException(
           "slice [%d, %d) of tensor %s %s".formatted(from, to, name, shape));
     }
     long[] dims = shape.dims();
-    long rowBytes = dims[0] == 0 ? 0 : storage.bytes() / dims[0];
+    long row = dims[0] == 0 ? 0 : shape.size() / dims[0];
     dims[0] = to - from;
+    long offset = dtype.bytes(from * row);
+    long bytes = dtype.bytes((to - from) * row);
     Storage part =
         switch (storage) {
-          case Storage.Host host ->
-              new Storage.Host(host.segment().asSlice(from * rowBytes, (to - from) * rowBytes));
-          case Storage.Device device ->
-              new Storage.Device(device.address() + from * rowBytes, (to - from) * rowBytes);
+          case Storage.Host host -> new Storage.Host(host.segment().asSlice(offset, bytes));
+          case Storage.Device device -> new Storage.Device(device.address() + offset, bytes);
         };
     return new Tensor(name, dtype, Shape.of(dims), part);
   }
@@ -97,6 +103,7 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
       case BF16 -> Float.intBitsToFloat(segment().get(SHORT, index * 2) << 16);
       case F16 -> Float.float16ToFloat(segment().get(SHORT, index * 2));
       case I32 -> segment().get(INT, index * 4);
+      case Q8_0, Q4_0, Q4_K, Q6_K -> BlockElement.get(dtype, segment(), index);
     };
   }
 

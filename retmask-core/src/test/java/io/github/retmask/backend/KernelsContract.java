@@ -87,6 +87,13 @@ public abstract class KernelsContract {
   }
 
   @Nested
+  class BlockWeights extends BlockWeightsContract {
+    BlockWeights() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
   class Rope extends RopeContract {
     Rope() {
       super(KernelsContract.this);

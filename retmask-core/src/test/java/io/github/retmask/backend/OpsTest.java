@@ -352,7 +352,7 @@ class OpsTest {
             () -> ops.embedding(of(DType.BF16, "out", 1, 6), ints("ids", 3), f32("table", 7, 6)))
         .hasMessage("embedding: out is BF16, want F32");
     assertThatThrownBy(() -> ops.embedding(f32("out", 1, 6), ints("ids", 3), ints("table", 1, 2)))
-        .hasMessage("embedding: table is I32, want F32, BF16 or F16");
+        .hasMessage("embedding: table is I32, want F32, BF16, F16 or a block type");
     assertThatThrownBy(
             () -> {
               Tensor q = f32("q", 2, 4, 6);

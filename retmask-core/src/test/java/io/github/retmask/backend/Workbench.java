@@ -1,9 +1,11 @@
 package io.github.retmask.backend;
 
+import io.github.retmask.tensor.BlockBytes;
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.HostArena;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.Arrays;
@@ -65,6 +67,13 @@ final class Workbench implements AutoCloseable {
     return contract.upload(arena, stored);
   }
 
+  /// A weight of a block type.
+  Tensor blocks(String name, BlockBytes blocks, long... dims) {
+    Tensor stored = host.allocate(name, blocks.dtype(), dims);
+    stored.segment().copyFrom(MemorySegment.ofArray(blocks.bytes()));
+    return contract.upload(arena, stored);
+  }
+
   float[] floats(Tensor tensor) {
     return contract.download(tensor).toFloats();
   }
@@ -108,6 +117,7 @@ final class Workbench implements AutoCloseable {
             case BF16 -> Float.intBitsToFloat(bits(dtype, values[i]) << 16);
             case F16 -> Float.float16ToFloat(bits(dtype, values[i]));
             case F32, I32 -> values[i];
+            case Q8_0, Q4_0, Q4_K, Q6_K -> throw new IllegalArgumentException("see BlockBytes");
           };
     }
     return exact;

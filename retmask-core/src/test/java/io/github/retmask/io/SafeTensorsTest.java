@@ -70,6 +70,7 @@ class SafeTensorsTest {
                 case BF16 -> Float.intBitsToFloat(bytes.getShort(at + 2 * i) << 16);
                 case F16 -> Float.float16ToFloat(bytes.getShort(at + 2 * i));
                 case I32 -> bytes.getInt(at + 4 * i);
+                case Q8_0, Q4_0, Q4_K, Q6_K -> throw new AssertionError("no safetensors type");
               };
         }
         assertThat(tensor.toFloats()).isEqualTo(wanted);

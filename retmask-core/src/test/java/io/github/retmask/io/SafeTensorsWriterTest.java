@@ -225,4 +225,14 @@ class SafeTensorsWriterTest {
         .withMessage("tensor made F32[3]: its source wrote 8 bytes, want 12");
     assertThat(TestFiles.names(dir)).isEmpty();
   }
+
+  @Test
+  void blockTypesAreRefusedByName() {
+    try (HostArena arena = new HostArena()) {
+      Tensor tensor = arena.allocate("w", DType.Q4_0, 2, 32);
+      assertThatIllegalArgumentException()
+          .isThrownBy(() -> new SafeTensorsWriter(Map.of()).add(tensor))
+          .withMessage("tensor \"w\" is Q4_0, which a safetensors file cannot hold");
+    }
+  }
 }

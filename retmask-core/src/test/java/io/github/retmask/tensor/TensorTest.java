@@ -7,8 +7,11 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
 class TensorTest {
   private final HostArena arena = new HostArena();
@@ -100,5 +103,37 @@ class TensorTest {
     assertThatThrownBy(() -> Shape.of(1L << 40, 1L << 40)).isInstanceOf(ArithmeticException.class);
     assertThat(Shape.of(2, 3, 4).dim(-1)).isEqualTo(4);
     assertThat(Shape.of().size()).isEqualTo(1);
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"})
+  void elementsOfBlocksAreDecoded(DType dtype) {
+    int elements = 6 * dtype.blockSize();
+    BlockBytes blocks = BlockBytes.random(dtype, 7, elements);
+    Tensor t = arena.allocate("t", dtype, 3, elements / 3);
+    t.segment().copyFrom(MemorySegment.ofArray(blocks.bytes()));
+    float[] want = blocks.values();
+    assertThat(t.toFloats()).isEqualTo(want);
+    assertThat(t.slice(1, 3).toFloats())
+        .isEqualTo(Arrays.copyOfRange(want, elements / 3, elements));
+    assertThat(t.view(6, elements / 6).slice(5, 6).get(1)).isEqualTo(want[elements / 6 * 5 + 1]);
+  }
+
+  @Test
+  void blocksAreNeverCut() {
+    assertThatThrownBy(() -> arena.allocate("t", DType.Q4_K, 8, 96))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("tensor t Q4_K[8, 96]: want a multiple of 256 elements innermost");
+    Tensor t = arena.allocate("t", DType.Q8_0, 64);
+    assertThat(t.slice(32, 64).storage().bytes()).isEqualTo(34);
+    assertThatThrownBy(() -> t.slice(1, 33))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("1 elements of Q8_0, want a multiple of 32");
+    assertThatThrownBy(() -> t.view(4, 16))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("tensor t Q8_0[4, 16]: want a multiple of 32 elements innermost");
+    assertThatThrownBy(DType.Q6_K::bytes)
+        .isInstanceOf(IllegalStateException.class)
+        .hasMessage("Q6_K has 210 bytes for 256 elements, none for one");
   }
 }

@@ -62,17 +62,30 @@ final class Blocks {
     }
   }
 
-  /// Reads `rows` x `columns` elements of any float type; the rows in `to` are dense.
+  /// Reads `rows` x `columns` elements of any float type from a matrix, starting at its row `row` and
+  /// column `column`; the rows in `to` are dense.
+  ///
+  /// @param width elements of a row of the matrix
   static void readWide(
       float[] to,
       int toAt,
       MemorySegment from,
-      long at,
-      long rowBytes,
       DType type,
+      long width,
+      long row,
+      long column,
       int rows,
       int columns,
       Scratch scratch) {
+    if (type.isBlock()) {
+      for (int r = 0; r < rows; r++) {
+        long first = (row + r) * width + column;
+        BlockTypes.read(to, toAt + r * columns, from, type, first, columns, scratch);
+      }
+      return;
+    }
+    long rowBytes = width * type.bytes();
+    long at = row * rowBytes + column * type.bytes();
     if (type == DType.F32) {
       read(to, toAt, columns, from, at, rowBytes, rows, columns);
     } else if (rowBytes == 2L * columns) {

@@ -10,6 +10,7 @@ final class Scratch {
 
   private final float[][] arrays = new float[SLOTS][0];
   private short[] shorts = new short[0];
+  private byte[] bytes = new byte[0];
   private @Nullable MemorySegment segment;
 
   /// A heap array of at least `length` floats.
@@ -28,6 +29,14 @@ final class Scratch {
       shorts = new short[length];
     }
     return shorts;
+  }
+
+  /// A heap array of at least `length` bytes.
+  byte[] bytes(int length) {
+    if (bytes.length < length) {
+      bytes = new byte[length];
+    }
+    return bytes;
   }
 
   /// Native memory of exactly `length` floats, freed with this object.

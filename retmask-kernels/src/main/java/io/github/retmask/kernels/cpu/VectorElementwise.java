@@ -80,13 +80,13 @@ final class VectorElementwise {
     MemorySegment to = out.segment();
     MemorySegment from = in.segment();
     DType type = in.dtype();
-    long bytes = type.bytes();
+    long size = in.size();
     stretches(
         pool,
         out.size(),
         (i, count, scratch) -> {
           float[] wide = scratch.floats(0, STRETCH);
-          Blocks.readWide(wide, 0, from, bytes * i, bytes * count, type, 1, count, scratch);
+          Blocks.readWide(wide, 0, from, type, size, 0, i, 1, count, scratch);
           if (out.dtype() == DType.F32) {
             write(to, i, wide, count);
             return;

@@ -135,9 +135,9 @@ final class VectorMatmul {
       float[] staged = scratch.floats(STAGED, DEPTH * VectorMatmul.WIDTH);
       int rows = transposed ? columns : steps;
       int rowLength = transposed ? steps : columns;
-      long from = (transposed ? (long) n0 * width + k0 : (long) k0 * width + n0) * type.bytes();
-      long rowBytes = (long) width * type.bytes();
-      Blocks.readWide(staged, 0, memory, from, rowBytes, type, rows, rowLength, scratch);
+      int row = transposed ? n0 : k0;
+      int column = transposed ? k0 : n0;
+      Blocks.readWide(staged, 0, memory, type, width, row, column, rows, rowLength, scratch);
       for (int j = 0; j < columns; j += Panels.COLUMNS) {
         int some = Math.min(Panels.COLUMNS, columns - j);
         int panel = at + j / Panels.COLUMNS * stride;

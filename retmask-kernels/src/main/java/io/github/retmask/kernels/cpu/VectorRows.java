@@ -16,19 +16,19 @@ final class VectorRows {
     MemorySegment from = table.segment();
     int width = (int) table.dim(-1);
     DType type = table.dtype();
-    long bytes = (long) width * type.bytes();
+    long bytes = 4L * width;
     pool.ranges(
         ids.size(),
         1,
         rows(width),
         (n0, n1, scratch) -> {
           for (long n = n0; n < n1; n++) {
-            long at = ids.getInt(n) * bytes;
+            int id = ids.getInt(n);
             if (type == DType.F32) {
-              MemorySegment.copy(from, at, to, n * bytes, bytes);
+              MemorySegment.copy(from, id * bytes, to, n * bytes, bytes);
             } else {
               float[] row = scratch.floats(0, width);
-              Blocks.readWide(row, 0, from, at, bytes, type, 1, width, scratch);
+              Blocks.readWide(row, 0, from, type, width, id, 0, 1, width, scratch);
               VectorElementwise.write(to, n * width, row, width);
             }
           }

@@ -1,0 +1,155 @@
+package io.github.retmask.kernels.cpu;
+
+import io.github.retmask.tensor.DType;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+
+/// Decodes tensors of block types; what the bytes mean is said in [DType], and the layout of the
+/// larger blocks in its reader of single elements, `BlockElement`. The values are the same to the bit,
+/// since each is rounded once.
+///
+/// A block is decoded in parts that share bytes: 32 elements of Q8_0 and Q4_0, 64 of Q4_K, 128 of
+/// Q6_K.
+final class BlockTypes {
+  private static final int LARGEST_PART = 128;
+
+  /// Slot of the scratch arrays that holds a part of which not all elements are wanted.
+  private static final int PART = 4;
+
+  private BlockTypes() {}
+
+  /// Decodes the elements `[first, first + count)` of a tensor.
+  static void read(
+      float[] to,
+      int toAt,
+      MemorySegment from,
+      DType type,
+      long first,
+      int count,
+      Scratch scratch) {
+    int size = type.blockSize();
+    long block = first / size;
+    int blocks = (int) ((first + count + size - 1) / size - block);
+    int length = blocks * type.blockBytes();
+    byte[] bytes = scratch.bytes(length);
+    MemorySegment.copy(from, ValueLayout.JAVA_BYTE, block * type.blockBytes(), bytes, 0, length);
+    int part = part(type);
+    int begin = (int) (first - block * size);
+    int end = begin + count;
+    for (int i = begin / part * part; i < end; i += part) {
+      int at = i / size * type.blockBytes();
+      int within = i % size;
+      if (i >= begin && i + part <= end) {
+        decode(to, toAt + i - begin, bytes, at, type, within);
+      } else {
+        float[] whole = scratch.floats(PART, LARGEST_PART);
+        decode(whole, 0, bytes, at, type, within);
+        int skipped = Math.max(0, begin - i);
+        int kept = Math.min(part, end - i) - skipped;
+        System.arraycopy(whole, skipped, to, toAt + i + skipped - begin, kept);
+      }
+    }
+  }
+
+  private static int part(DType type) {
+    return switch (type) {
+      case Q4_K -> 64;
+      case Q6_K -> 128;
+      default -> 32;
+    };
+  }
+
+  /// Decodes a part of the block at byte `at`, from its element `within` on.
+  private static void decode(float[] to, int toAt, byte[] bytes, int at, DType type, int within) {
+    switch (type) {
+      case Q8_0 -> q8(to, toAt, bytes, at);
+      case Q4_0 -> q4(to, toAt, bytes, at);
+      case Q4_K -> q4k(to, toAt, bytes, at, within / 64);
+      case Q6_K -> q6k(to, toAt, bytes, at, within / 128);
+      default -> throw new IllegalArgumentException(type + " is no block type");
+    }
+  }
+
+  private static void q8(float[] to, int toAt, byte[] bytes, int at) {
+    scale(to, toAt, bytes, at + 2, half(bytes, at));
+  }
+
+  private static void scale(float[] to, int toAt, byte[] bytes, int at, float d) {
+    for (int i = 0; i < 32; i++) {
+      to[toAt + i] = d * bytes[at + i];
+    }
+  }
+
+  private static void q4(float[] to, int toAt, byte[] bytes, int at) {
+    float d = half(bytes, at);
+    for (int i = 0; i < 16; i++) {
+      to[toAt + i] = d * ((bytes[at + 2 + i] & 15) - 8);
+    }
+    for (int i = 0; i < 16; i++) {
+      to[toAt + 16 + i] = d * ((bytes[at + 2 + i] >> 4 & 15) - 8);
+    }
+  }
+
+  /// Groups 2 `pair` and 2 `pair` + 1.
+  private static void q4k(float[] to, int toAt, byte[] bytes, int at, int pair) {
+    float d = half(bytes, at);
+    float e = half(bytes, at + 2);
+    int from = at + 16 + 32 * pair;
+    float lowScale = d * scale(bytes, at, 2 * pair);
+    float lowOffset = e * offset(bytes, at, 2 * pair);
+    for (int i = 0; i < 32; i++) {
+      to[toAt + i] = lowScale * (bytes[from + i] & 15) - lowOffset;
+    }
+    float highScale = d * scale(bytes, at, 2 * pair + 1);
+    float highOffset = e * offset(bytes, at, 2 * pair + 1);
+    for (int i = 0; i < 32; i++) {
+      to[toAt + 32 + i] = highScale * (bytes[from + i] >> 4 & 15) - highOffset;
+    }
+  }
+
+  private static int scale(byte[] bytes, int at, int group) {
+    return group < 4
+        ? bytes[at + 4 + group] & 63
+        : bytes[at + 8 + group] & 15 | (bytes[at + group] >> 6 & 3) << 4;
+  }
+
+  private static int offset(byte[] bytes, int at, int group) {
+    return group < 4
+        ? bytes[at + 8 + group] & 63
+        : bytes[at + 8 + group] >> 4 & 15 | (bytes[at + 4 + group] >> 6 & 3) << 4;
+  }
+
+  /// One half of the block.
+  private static void q6k(float[] to, int toAt, byte[] bytes, int at, int half) {
+    float d = half(bytes, at + 208);
+    int low = at + 64 * half;
+    int high = at + 128 + 32 * half;
+    int scales = at + 192 + 8 * half;
+    for (int g = 0; g < 2; g++) { // groups of 16 within a quarter
+      int l = low + 16 * g;
+      int h = high + 16 * g;
+      int s = scales + g;
+      int t = toAt + 16 * g;
+      float s0 = d * bytes[s];
+      float s1 = d * bytes[s + 2];
+      float s2 = d * bytes[s + 4];
+      float s3 = d * bytes[s + 6];
+      for (int i = 0; i < 16; i++) {
+        to[t + i] = s0 * ((bytes[l + i] & 15 | (bytes[h + i] & 3) << 4) - 32);
+      }
+      for (int i = 0; i < 16; i++) {
+        to[t + 32 + i] = s1 * ((bytes[l + 32 + i] & 15 | (bytes[h + i] >> 2 & 3) << 4) - 32);
+      }
+      for (int i = 0; i < 16; i++) {
+        to[t + 64 + i] = s2 * ((bytes[l + i] >> 4 & 15 | (bytes[h + i] >> 4 & 3) << 4) - 32);
+      }
+      for (int i = 0; i < 16; i++) {
+        to[t + 96 + i] = s3 * ((bytes[l + 32 + i] >> 4 & 15 | (bytes[h + i] >> 6 & 3) << 4) - 32);
+      }
+    }
+  }
+
+  private static float half(byte[] bytes, int at) {
+    return Float.float16ToFloat((short) (bytes[at] & 255 | bytes[at + 1] << 8));
+  }
+}
