@@ -10,6 +10,7 @@ module io.github.retmask.core {
 
   exports io.github.retmask.backend;
   exports io.github.retmask.generate;
+  exports io.github.retmask.gguf;
   exports io.github.retmask.eval;
   exports io.github.retmask.heads;
   exports io.github.retmask.model;

@@ -27,7 +27,7 @@ import java.util.stream.Stream;
 ///
 /// [#open] reads and checks config.json, the index and all headers; weights are mapped, not loaded.
 /// Safe for use by many threads.
-public final class Checkpoint implements AutoCloseable {
+public final class Checkpoint implements ModelFiles {
   /// Files that belong to a model besides its weights and are copied with it.
   private static final Set<String> COMPANIONS =
       Set.of(
@@ -213,7 +213,7 @@ public final class Checkpoint implements AutoCloseable {
                   + ".save_pretrained(\"%1$s\", safe_serialization=True)")
               .formatted(folder);
     } else if (names.stream().anyMatch(n -> n.endsWith(".gguf"))) {
-      found = "weights are in GGUF, which is not read; get the model's safetensors files";
+      found = "weights are in GGUF: give the .gguf file itself";
     } else if (names.stream().anyMatch(n -> n.endsWith(".safetensors"))) {
       found =
           "neither model.safetensors nor model.safetensors.index.json, only "
@@ -229,7 +229,18 @@ public final class Checkpoint implements AutoCloseable {
     return folder;
   }
 
+  @Override
+  public Path path() {
+    return folder;
+  }
+
+  @Override
+  public List<Path> weightFiles() {
+    return files.stream().map(SafeTensors::file).toList();
+  }
+
   /// config.json, an object.
+  @Override
   public ConfigReader config() {
     return new ConfigReader(config, folder.resolve(CheckpointFolder.CONFIG).toString());
   }
@@ -242,6 +253,17 @@ public final class Checkpoint implements AutoCloseable {
   /// What the headers say of all tensors, file by file in the order of the data.
   public List<SafeTensors.Entry> entries() {
     return files.stream().flatMap(file -> file.entries().stream()).toList();
+  }
+
+  @Override
+  public List<Stored> stored() {
+    List<Stored> stored = new ArrayList<>();
+    for (SafeTensors file : files) {
+      for (SafeTensors.Entry e : file.entries()) {
+        stored.add(new Stored(e.name(), e.dtype(), e.shape(), file.bytes(e.name())));
+      }
+    }
+    return stored;
   }
 
   /// Whether there is a tensor of this name.
@@ -261,6 +283,7 @@ public final class Checkpoint implements AutoCloseable {
   ///
   /// @throws FormatException when there is no such tensor, or it has another shape or an element type
   ///     that is none of F32, BF16, F16 and I32
+  @Override
   public Tensor tensor(String name, long... dims) {
     SafeTensors file = file(name);
     Tensor tensor = file.tensor(name);

@@ -1,6 +1,7 @@
 package io.github.retmask.io;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import io.github.retmask.io.ModelFiles.Stored;
 import io.github.retmask.random.SplitMix64;
 import java.lang.foreign.MemorySegment;
 import java.nio.charset.StandardCharsets;
@@ -50,57 +51,52 @@ public record CheckpointFingerprint(String text) {
     }
   }
 
-  /// The fingerprint of a checkpoint.
-  public static CheckpointFingerprint of(Checkpoint checkpoint, Coverage coverage) {
+  /// The fingerprint of a model.
+  public static CheckpointFingerprint of(ModelFiles model, Coverage coverage) {
     MessageDigest sha = sha256();
     text(sha, "retmask checkpoint 1");
-    json(sha, checkpoint.config().json());
-    List<Source> sources = new ArrayList<>();
-    for (SafeTensors file : checkpoint.files()) {
-      file.entries().forEach(entry -> sources.add(new Source(entry, file.bytes(entry.name()))));
-    }
-    sources.sort(Comparator.comparing(source -> source.entry.name()));
-    for (Source source : sources) {
-      text(sha, source.entry.name());
-      text(sha, source.entry.dtype());
-      text(sha, source.entry.shape().toString());
-      if (coverage == Coverage.ALL || source.data.byteSize() <= (long) BLOCKS * BLOCK_BYTES) {
-        bytes(sha, source.data);
+    json(sha, model.config().json());
+    List<Stored> tensors = new ArrayList<>(model.stored());
+    tensors.sort(Comparator.comparing(Stored::name));
+    for (Stored tensor : tensors) {
+      text(sha, tensor.name());
+      text(sha, tensor.dtype());
+      text(sha, tensor.shape().toString());
+      if (coverage == Coverage.ALL || tensor.data().byteSize() <= (long) BLOCKS * BLOCK_BYTES) {
+        bytes(sha, tensor.data());
       } else {
-        sample(sha, source);
+        sample(sha, tensor);
       }
     }
     return new CheckpointFingerprint(coverage.prefix() + HexFormat.of().formatHex(sha.digest()));
   }
 
-  private record Source(SafeTensors.Entry entry, MemorySegment data) {}
-
-  /// Whether `checkpoint` is the one that this fingerprint was taken from, as far as its coverage
+  /// Whether `model` is the one that this fingerprint was taken from, as far as its coverage
   /// tells.
-  public boolean matches(Checkpoint checkpoint) {
+  public boolean matches(ModelFiles model) {
     Coverage coverage = text.startsWith(Coverage.ALL.prefix()) ? Coverage.ALL : Coverage.SAMPLED;
-    return equals(of(checkpoint, coverage));
+    return equals(of(model, coverage));
   }
 
   /// Refuses to go on with another model.
   ///
   /// @param what the file that records this fingerprint
-  /// @throws FormatException when `checkpoint` is not the one that this fingerprint was taken from
-  public void requireMatches(Checkpoint checkpoint, String what) {
-    if (!matches(checkpoint)) {
+  /// @throws FormatException when `model` is not the one that this fingerprint was taken from
+  public void requireMatches(ModelFiles model, String what) {
+    if (!matches(model)) {
       throw new FormatException(
           "%s: begun with another model than %s; go on with the same one or begin anew"
-              .formatted(what, checkpoint.folder()));
+              .formatted(what, model.path()));
     }
   }
 
-  private static void sample(MessageDigest sha, Source source) {
-    long length = source.data.byteSize();
-    long seed = (long) source.entry.name().hashCode() << 32 ^ length;
+  private static void sample(MessageDigest sha, Stored tensor) {
+    long length = tensor.data().byteSize();
+    long seed = (long) tensor.name().hashCode() << 32 ^ length;
     long share = length / BLOCKS;
     for (int block = 0; block < BLOCKS; block++) {
       long offset = Math.floorMod(SplitMix64.at(seed, block), share - BLOCK_BYTES + 1);
-      bytes(sha, source.data.asSlice(block * share + offset, BLOCK_BYTES));
+      bytes(sha, tensor.data().asSlice(block * share + offset, BLOCK_BYTES));
     }
   }
 

@@ -1,9 +1,12 @@
 package io.github.retmask.pretrained;
 
 import io.github.retmask.backend.Ops;
+import io.github.retmask.gguf.GgufModel;
+import io.github.retmask.gguf.GgufTokenizer;
 import io.github.retmask.io.Checkpoint;
 import io.github.retmask.io.ConfigReader;
 import io.github.retmask.io.FormatException;
+import io.github.retmask.io.ModelFiles;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.model.Weights;
@@ -14,12 +17,13 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import org.jspecify.annotations.Nullable;
 
-/// A checkpoint folder in the layout of Hugging Face, opened for use. Weights are read straight from
-/// the memory-mapped files, in the type they are stored in; nothing is copied.
+/// A checkpoint folder in the layout of Hugging Face or a GGUF file, opened for use. Weights are read
+/// straight from the memory-mapped files, in the type they are stored in; nothing is copied, but see
+/// [GgufModel].
 ///
 /// For one thread, as its [#transformer] is. Close it after everything that uses its weights.
 public final class PretrainedModel implements AutoCloseable {
-  private final Checkpoint checkpoint;
+  private final ModelFiles files;
   private final Architecture architecture;
   private final ModelConfig config;
   private final GenerationConfig generation;
@@ -27,57 +31,71 @@ public final class PretrainedModel implements AutoCloseable {
   private @Nullable Tokenizer tokenizer;
 
   private PretrainedModel(
-      Checkpoint checkpoint,
+      ModelFiles files,
       Architecture architecture,
       ModelConfig config,
       GenerationConfig generation,
       Transformer transformer) {
-    this.checkpoint = checkpoint;
+    this.files = files;
     this.architecture = architecture;
     this.config = config;
     this.generation = generation;
     this.transformer = transformer;
   }
 
-  /// Opens a folder. Its tokenizer is not touched until it is asked for.
+  /// Opens a folder or a GGUF file. Its tokenizer is not touched until it is asked for.
   ///
   /// @param ops what computes; outlives the model
   /// @throws FormatException naming the file and the key or tensor that is missing, broken, of
   ///   another shape than config.json says, or not supported
   /// @throws IOException when the system refuses to read
-  public static PretrainedModel open(Path folder, Ops ops) throws IOException {
-    Checkpoint checkpoint = Checkpoint.open(folder);
+  public static PretrainedModel open(Path model, Ops ops) throws IOException {
+    boolean isFile = Files.isRegularFile(model);
+    ModelFiles files = isFile ? GgufModel.open(model) : Checkpoint.open(model);
     try {
-      ConfigReader json = checkpoint.config();
+      ConfigReader json = files.config();
       Architecture architecture = Architecture.of(json);
-      ModelConfig config = config(architecture, json, folder);
-      GenerationConfig generation = GenerationConfig.read(folder, json);
-      Weights weights = architecture.weights(config, json, checkpoint::tensor);
+      Path configFile = isFile ? model : model.resolve("config.json");
+      ModelConfig config = config(architecture, json, configFile);
+      GenerationConfig generation = GenerationConfig.read(model, json);
+      Weights weights = architecture.weights(config, json, files::tensor);
       return new PretrainedModel(
-          checkpoint, architecture, config, generation, new Transformer(config, weights, ops));
+          files, architecture, config, generation, new Transformer(config, weights, ops));
     } catch (Throwable failure) {
-      checkpoint.close();
+      files.close();
       throw failure;
     }
   }
 
   /// Sizes that contradict each other are the file's fault here.
-  private static ModelConfig config(Architecture architecture, ConfigReader json, Path folder) {
+  private static ModelConfig config(Architecture architecture, ConfigReader json, Path file) {
     try {
       return architecture.config(json);
     } catch (IllegalArgumentException | ArithmeticException e) {
-      throw new FormatException(folder.resolve("config.json") + ": " + e.getMessage(), e);
+      throw new FormatException(file + ": " + e.getMessage(), e);
     }
   }
 
-  /// The folder as it was named on opening.
+  /// The folder or file as it was named on opening.
   public Path folder() {
-    return checkpoint.folder();
+    return files.path();
   }
 
-  /// The files behind it.
+  /// What the weights and the configuration come from.
+  public ModelFiles files() {
+    return files;
+  }
+
+  /// The folder behind it, of which changed copies can be written.
+  ///
+  /// @throws FormatException when the model comes from a GGUF file
   public Checkpoint checkpoint() {
-    return checkpoint;
+    if (files instanceof Checkpoint checkpoint) {
+      return checkpoint;
+    }
+    throw new FormatException(
+        files.path()
+            + ": a GGUF file; changed copies are written of checkpoint folders in Hugging Face's layout only");
   }
 
   /// The model family.
@@ -105,8 +123,11 @@ public final class PretrainedModel implements AutoCloseable {
   }
 
   /// Whether there is a tokenizer to ask for.
-  public boolean hasTokenizer() {
-    return Files.exists(checkpoint.folder().resolve("tokenizer.json"));
+  public boolean hasTokenizer() throws IOException {
+    Path path = files.path();
+    return Files.isRegularFile(path)
+        ? GgufTokenizer.isIn(path)
+        : Files.exists(path.resolve("tokenizer.json"));
   }
 
   /// The tokenizer, read on the first call.
@@ -116,10 +137,19 @@ public final class PretrainedModel implements AutoCloseable {
   public Tokenizer tokenizer() throws IOException {
     Tokenizer read = tokenizer;
     if (read == null) {
-      read = Tokenizer.load(checkpoint.folder());
+      read = tokenizer(files.path());
       tokenizer = read;
     }
     return read;
+  }
+
+  /// The tokenizer of a model that need not be opened.
+  ///
+  /// @param model a checkpoint folder or a GGUF file
+  /// @throws FormatException when a file of it is broken
+  /// @throws IOException when there is none, or the system refuses to read
+  public static Tokenizer tokenizer(Path model) throws IOException {
+    return Files.isRegularFile(model) ? GgufTokenizer.load(model) : Tokenizer.load(model);
   }
 
   /// Tokens that end a text: those of [#generation], or else the tokenizer's; may be empty.
@@ -135,6 +165,6 @@ public final class PretrainedModel implements AutoCloseable {
   @Override
   public void close() {
     transformer.close();
-    checkpoint.close();
+    files.close();
   }
 }

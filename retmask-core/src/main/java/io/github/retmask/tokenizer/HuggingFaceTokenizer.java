@@ -20,6 +20,7 @@ import org.jspecify.annotations.Nullable;
 /// object is no longer reachable.
 final class HuggingFaceTokenizer implements Tokenizer {
   private static final Cleaner CLEANER = Cleaner.create();
+  private static final String FILE = "tokenizer.json";
 
   private final TokenizersLibrary library;
   private final long handle;
@@ -41,8 +42,22 @@ final class HuggingFaceTokenizer implements Tokenizer {
     CLEANER.register(this, () -> library.deleteTokenizer(handle));
   }
 
+  static HuggingFaceTokenizer of(Path source, String tokenizerJson, String tokenizerConfig) {
+    return create(source, tokenizerJson, TokenizerConfig.parse(source, tokenizerConfig));
+  }
+
   static HuggingFaceTokenizer load(Path directory) throws IOException {
-    Path path = directory.resolve("tokenizer.json");
+    TokenizerConfig config = TokenizerConfig.load(directory);
+    return create(directory.resolve(FILE), json(directory, config), config);
+  }
+
+  static String json(Path directory) throws IOException {
+    return json(directory, TokenizerConfig.load(directory));
+  }
+
+  /// The text of tokenizer.json, with the added tokens that only the config knows.
+  private static String json(Path directory, TokenizerConfig config) throws IOException {
+    Path path = directory.resolve(FILE);
     String json;
     try {
       json = Files.readString(path);
@@ -55,11 +70,13 @@ final class HuggingFaceTokenizer implements Tokenizer {
       throw new FormatException(path + ": not UTF-8 text", e);
     }
     TokenizerFile file = TokenizerFile.parse(path, json);
-    TokenizerConfig config = TokenizerConfig.load(directory);
-    if (file.lacks(config.addedTokens())) {
-      json = file.withAddedTokens(json, config.addedTokens());
-      file = TokenizerFile.parse(path, json);
-    }
+    return file.lacks(config.addedTokens())
+        ? file.withAddedTokens(json, config.addedTokens())
+        : json;
+  }
+
+  private static HuggingFaceTokenizer create(Path path, String json, TokenizerConfig config) {
+    TokenizerFile file = TokenizerFile.parse(path, json);
     TokenizersLibrary library = TokenizerLibrary.get();
     long handle;
     try {
@@ -253,6 +270,11 @@ final class HuggingFaceTokenizer implements Tokenizer {
   @Override
   public @Nullable ChatTemplate chatTemplate() {
     return config.chatTemplate();
+  }
+
+  @Override
+  public @Nullable String chatTemplateSource() {
+    return config.template();
   }
 
   @Override

@@ -19,6 +19,25 @@ public interface Tokenizer {
     return HuggingFaceTokenizer.load(checkpointDirectory);
   }
 
+  /// A tokenizer from the texts of its files.
+  ///
+  /// @param source where they come from, for messages
+  /// @param tokenizerJson text of the `tokenizer.json`
+  /// @param tokenizerConfig text of the `tokenizer_config.json`, which holds the chat template too
+  /// @throws io.github.retmask.io.FormatException if one does not hold what it should
+  static Tokenizer of(Path source, String tokenizerJson, String tokenizerConfig) {
+    return HuggingFaceTokenizer.of(source, tokenizerJson, tokenizerConfig);
+  }
+
+  /// The text of a folder's `tokenizer.json`, with the added tokens that only `tokenizer_config.json`
+  /// knows.
+  ///
+  /// @throws IOException if `tokenizer.json` is missing or a file cannot be read
+  /// @throws io.github.retmask.io.FormatException if a file does not hold what it should
+  static String json(Path checkpointDirectory) throws IOException {
+    return HuggingFaceTokenizer.json(checkpointDirectory);
+  }
+
   /// The ids of `text`. The spelling of a special token inside the text becomes that token, whether
   /// `addSpecialTokens` or not; the flag is about what the tokenizer puts around a text: what the
   /// post-processor of `tokenizer.json` puts there, unless `add_bos_token` or `add_eos_token` of
@@ -65,6 +84,9 @@ public interface Tokenizer {
   ///
   /// @throws TemplateException if it is broken, or uses what no chat template is expected to use
   @Nullable ChatTemplate chatTemplate();
+
+  /// The text of the chat template, not parsed, or null if the checkpoint has none.
+  @Nullable String chatTemplateSource();
 
   /// A conversation as the text the model was trained on, special tokens spelled out.
   ///

@@ -58,6 +58,34 @@ record TokenizerConfig(
     JsonNode config = read(configFile);
     JsonNode map = read(directory.resolve("special_tokens_map.json"));
     Path templateFile = templateFile(directory, configFile, config);
+    String template = template(templateFile, config, DEFAULT);
+    String toolTemplate = template(templateFile, config, TOOL_USE);
+    return of(directory, configFile, config, map, template, toolTemplate, templateFile);
+  }
+
+  /// From the text of a `tokenizer_config.json` that comes from `source`.
+  static TokenizerConfig parse(Path source, String text) {
+    JsonNode config = parseObject(source, text);
+    JsonNode templates = config.path("chat_template");
+    boolean none = templates.isNull() || templates.isMissingNode();
+    return of(
+        source,
+        source,
+        config,
+        MissingNode.getInstance(),
+        none ? null : templateSource(source, templates, DEFAULT),
+        none ? null : templateSource(source, templates, TOOL_USE),
+        source);
+  }
+
+  private static TokenizerConfig of(
+      Path source,
+      Path configFile,
+      JsonNode config,
+      JsonNode map,
+      @Nullable String template,
+      @Nullable String toolTemplate,
+      Path templateFile) {
     var tokens = new LinkedHashMap<String, Object>();
     for (String role : ROLES) {
       String token = spelling(config.has(role) ? config.get(role) : map.path(role));
@@ -76,14 +104,14 @@ record TokenizerConfig(
       tokens.put(FURTHER, further);
     }
     return new TokenizerConfig(
-        directory,
+        source,
         Map.copyOf(tokens),
         config.path("clean_up_tokenization_spaces").asBoolean(false),
         flag(config.path("add_bos_token")),
         flag(config.path("add_eos_token")),
         addedTokens(configFile, config.path("added_tokens_decoder")),
-        template(templateFile, config, DEFAULT),
-        template(templateFile, config, TOOL_USE),
+        template,
+        toolTemplate,
         templateFile);
   }
 
@@ -167,8 +195,12 @@ record TokenizerConfig(
     if (!Files.exists(file)) {
       return MissingNode.getInstance();
     }
+    return parseObject(file, readText(file));
+  }
+
+  private static JsonNode parseObject(Path file, String text) {
     try {
-      JsonNode node = new ObjectMapper().readTree(readText(file));
+      JsonNode node = new ObjectMapper().readTree(text);
       if (!node.isObject()) {
         throw new FormatException(file + ": want a JSON object, found " + node.getNodeType());
       }

@@ -62,8 +62,13 @@ record TokenizerFile(
   }
 
   /// The text of the file with those tokens, which transformers adds too when it loads a checkpoint.
-  String withAddedTokens(String json, Map<Integer, JsonNode> addedTokens) throws IOException {
-    ObjectNode root = (ObjectNode) new ObjectMapper().readTree(json);
+  String withAddedTokens(String json, Map<Integer, JsonNode> addedTokens) {
+    ObjectNode root;
+    try {
+      root = (ObjectNode) new ObjectMapper().readTree(json);
+    } catch (JsonProcessingException e) {
+      throw new IllegalStateException("read once before", e);
+    }
     ArrayNode list = root.withArray("added_tokens");
     SortedMap<Integer, JsonNode> all = new TreeMap<>(); // the library counts ids in this order
     list.forEach(there -> all.put(there.path("id").asInt(), there));

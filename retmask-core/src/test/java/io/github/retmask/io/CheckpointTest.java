@@ -129,9 +129,7 @@ class CheckpointTest {
             + ": neither model.safetensors nor model.safetensors.index.json, only"
             + " [consolidated 100%.safetensors]");
     Files.writeString(folder.resolve("model.gguf"), "x");
-    assertRefused(
-        folder,
-        folder + ": weights are in GGUF, which is not read; get the model's safetensors files");
+    assertRefused(folder, folder + ": weights are in GGUF: give the .gguf file itself");
     Files.writeString(folder.resolve("pytorch_model-00001-of-00002.bin"), "x");
     assertThatExceptionOfType(FormatException.class)
         .isThrownBy(() -> Checkpoint.open(folder).close())

@@ -1,5 +1,6 @@
 package io.github.retmask.examples.cli;
 
+import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.util.concurrent.Callable;
@@ -19,7 +20,7 @@ final class DecodeCommand implements Callable<Integer> {
   @Parameters(
       index = "0",
       paramLabel = "MODEL",
-      description = "Folder with tokenizer.json, or bundled:tiny.")
+      description = "Folder with tokenizer.json, a .gguf file, or bundled:tiny.")
   private String model = "";
 
   @Option(
@@ -39,7 +40,7 @@ final class DecodeCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
-    Tokenizer tokenizer = Tokenizer.load(ModelOptions.existingFolder(model));
+    Tokenizer tokenizer = PretrainedModel.tokenizer(ModelOptions.existing(model));
     int[] given = ids.ids(tokenizer.vocabSize());
     String text;
     try {

@@ -5,6 +5,7 @@ import io.github.retmask.generate.PairFile;
 import io.github.retmask.generate.PairRecord;
 import io.github.retmask.generate.PairTokens;
 import io.github.retmask.heads.HeadMask;
+import io.github.retmask.io.Checkpoint;
 import io.github.retmask.io.FormatException;
 import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.train.AdamW;
@@ -165,6 +166,7 @@ final class DpoCommand implements Callable<Integer> {
     ChatEncoder.Ending ending = ending();
     try (Session session = model.open(console)) {
       PretrainedModel opened = session.model();
+      Checkpoint original = opened.checkpoint(); // before hours of training, not after them
       DpoTrainer.Options options = options(mask.on(opened.transformer().noMask()));
       PreferenceData data = data(opened, ending);
       try (TrainingMeter meter = new TrainingMeter(console, "dpo");
@@ -181,9 +183,7 @@ final class DpoCommand implements Callable<Integer> {
             data,
             out,
             resume.training(),
-            weights ->
-                TrainedCheckpoint.save(
-                    weights, opened.checkpoint(), opened.transformer().ops(), out),
+            weights -> TrainedCheckpoint.save(weights, original, opened.transformer().ops(), out),
             meter);
         console.line(TrainCommand.ended(out, meter.last()));
       }

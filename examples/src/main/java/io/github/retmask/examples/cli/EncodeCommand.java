@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import io.github.retmask.io.FormatException;
 import io.github.retmask.io.JsonFiles;
+import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.tokenizer.ChatMessage;
 import io.github.retmask.tokenizer.Tokenizer;
 import java.io.IOException;
@@ -39,7 +40,7 @@ final class EncodeCommand implements Callable<Integer> {
   @Parameters(
       index = "0",
       paramLabel = "MODEL",
-      description = "Folder with tokenizer.json, or bundled:tiny.")
+      description = "Folder with tokenizer.json, a .gguf file, or bundled:tiny.")
   private String model = "";
 
   @Mixin private final ChatOptions template = new ChatOptions();
@@ -82,7 +83,7 @@ final class EncodeCommand implements Callable<Integer> {
     Path chat = input.chat;
     requireFitting(chat != null);
     Map<String, Object> variables = template.variables();
-    Tokenizer tokenizer = Tokenizer.load(ModelOptions.existingFolder(model));
+    Tokenizer tokenizer = PretrainedModel.tokenizer(ModelOptions.existing(model));
     if (chat == null) {
       String text = input.text == null ? "" : input.text;
       console.line(IdList.text(tokenizer.encode(text, !noSpecial)));

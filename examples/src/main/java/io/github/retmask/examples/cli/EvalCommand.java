@@ -132,8 +132,7 @@ final class EvalCommand implements Callable<Integer> {
     SortedMap<String, String> options = new TreeMap<>();
     options.put(
         "model",
-        CheckpointFingerprint.of(opened.checkpoint(), CheckpointFingerprint.Coverage.SAMPLED)
-            .text());
+        CheckpointFingerprint.of(opened.files(), CheckpointFingerprint.Coverage.SAMPLED).text());
     options.put("suite", suite);
     options.put("arms", String.join(",", arms.keySet()));
     options.put("backend", opened.transformer().ops().backend());

@@ -6,7 +6,6 @@ import io.github.retmask.backend.Backends;
 import io.github.retmask.generate.Generator;
 import io.github.retmask.generate.MemoryPlan;
 import io.github.retmask.io.CheckpointFingerprint;
-import io.github.retmask.io.SafeTensors;
 import io.github.retmask.model.LayerSpec;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.RopeSpec;
@@ -17,6 +16,7 @@ import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -64,7 +64,7 @@ final class InfoCommand implements Callable<Integer> {
       PretrainedModel opened = session.model();
       ModelConfig config = opened.config();
       row("model", opened.folder().toString());
-      row("architecture", opened.checkpoint().config().text("model_type"));
+      row("architecture", opened.files().config().text("model_type"));
       row("layers", Units.count(config.layerCount()));
       row(
           "heads",
@@ -92,8 +92,7 @@ final class InfoCommand implements Callable<Integer> {
       row("generation", generation(opened.generation()));
       row(
           "fingerprint",
-          CheckpointFingerprint.of(opened.checkpoint(), CheckpointFingerprint.Coverage.SAMPLED)
-              .text());
+          CheckpointFingerprint.of(opened.files(), CheckpointFingerprint.Coverage.SAMPLED).text());
       row(
           "backend",
           "%s, threads: %d%s"
@@ -124,10 +123,10 @@ final class InfoCommand implements Callable<Integer> {
           byType.size() == 1 ? type.getKey() : type.getKey() + " " + Units.count(type.getValue()));
     }
     row("parameters", Units.count(parameters));
-    int files = model.checkpoint().files().size();
+    int files = model.files().weightFiles().size();
     long fileBytes = 0;
-    for (SafeTensors file : model.checkpoint().files()) {
-      fileBytes += Files.size(file.file());
+    for (Path file : model.files().weightFiles()) {
+      fileBytes += Files.size(file);
     }
     row(
         "weights",
@@ -168,7 +167,7 @@ final class InfoCommand implements Callable<Integer> {
 
   private void tokenizer(PretrainedModel model) throws IOException {
     if (!model.hasTokenizer()) {
-      row("tokenizer", "none (no tokenizer.json): give prompts as token ids");
+      row("tokenizer", "none: give prompts as token ids");
       return;
     }
     Tokenizer tokenizer = model.tokenizer();

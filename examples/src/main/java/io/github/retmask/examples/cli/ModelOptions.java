@@ -17,7 +17,7 @@ final class ModelOptions {
   @Parameters(
       index = "0",
       paramLabel = "MODEL",
-      description = "Folder of a Hugging Face checkpoint, or bundled:tiny.")
+      description = "Folder of a Hugging Face checkpoint, a .gguf file, or bundled:tiny.")
   private String model = "";
 
   @Mixin private BackendOptions backend = new BackendOptions();
@@ -31,32 +31,32 @@ final class ModelOptions {
   ///
   /// @throws FormatException when there is none
   Session open(Console console) throws IOException {
-    Path folder = existingFolder(model);
-    return new Session(folder, backend.open(console));
+    return new Session(existing(model), backend.open(console));
   }
 
-  /// The folder of a model.
+  /// The folder or file of a model.
   ///
   /// @throws FormatException when there is none
-  static Path existingFolder(String model) {
-    Path folder = folder(model);
-    if (!Files.isDirectory(folder)) {
+  static Path existing(String model) {
+    Path path = path(model);
+    if (!Files.isDirectory(path) && !Files.isRegularFile(path)) {
       throw new FormatException(
-          "%s: %s; MODEL is a checkpoint folder or bundled:tiny"
-              .formatted(folder, Files.exists(folder) ? "not a folder" : "no such folder"));
+          "%s: %s; MODEL is a checkpoint folder, a .gguf file or bundled:tiny"
+              .formatted(
+                  path, Files.exists(path) ? "neither folder nor file" : "no such folder or file"));
     }
-    return folder;
+    return path;
   }
 
   /// Where a model of this name lies.
-  private static Path folder(String model) {
+  private static Path path(String model) {
     if (!model.startsWith(BUNDLED)) {
       return Path.of(model);
     }
     String home = System.getProperty(HOME_PROPERTY);
     String name = model.substring(BUNDLED.length());
     if (!name.matches("[A-Za-z0-9_-]+")) {
-      throw new UsageException("MODEL \"" + model + "\": want bundled:tiny or a folder");
+      throw new UsageException("MODEL \"" + model + "\": want bundled:tiny, a folder or a file");
     }
     if (home == null) {
       throw new FormatException(

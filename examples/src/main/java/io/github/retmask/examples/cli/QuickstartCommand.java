@@ -64,7 +64,7 @@ final class QuickstartCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException, InterruptedException {
-    Path folder = ModelOptions.existingFolder(MODEL);
+    Path folder = ModelOptions.existing(MODEL);
     SyntheticLanguage language = TrainingRecipe.languageOf(folder);
     if (language == null) {
       throw new FormatException(folder + ": no " + TrainingRecipe.LANGUAGE_FILE);

@@ -146,8 +146,7 @@ final class SampleCommand implements Callable<Integer> {
     Sampling how = sampling.sampling(PUBLISHED);
     try {
       return new ContrastiveSampler.Options(
-          CheckpointFingerprint.of(opened.checkpoint(), CheckpointFingerprint.Coverage.SAMPLED)
-              .text(),
+          CheckpointFingerprint.of(opened.files(), CheckpointFingerprint.Coverage.SAMPLED).text(),
           heads,
           how,
           newTokens,

@@ -95,8 +95,7 @@ final class ScoreCommand implements Callable<Integer> {
       options.put("eos", IdList.text(opened.eosIds()));
       options.put("backend", opened.transformer().ops().backend());
       String fingerprint =
-          CheckpointFingerprint.of(opened.checkpoint(), CheckpointFingerprint.Coverage.SAMPLED)
-              .text();
+          CheckpointFingerprint.of(opened.files(), CheckpointFingerprint.Coverage.SAMPLED).text();
       ScoreReport report = finished(fingerprint, options);
       if (report == null) {
         report = score(opened, made, fingerprint, options);
