@@ -112,6 +112,7 @@ public final class Retmask implements Runnable {
             .addSubcommand("score", new ScoreCommand(console))
             .addSubcommand("heads", new HeadsCommand(console))
             .addSubcommand("mask", new MaskCommand(console))
+            .addSubcommand("export", new ExportCommand(console))
             .addSubcommand("sample", new SampleCommand(console))
             .addSubcommand("dpo", new DpoCommand(console))
             .addSubcommand("train", new TrainCommand(console))

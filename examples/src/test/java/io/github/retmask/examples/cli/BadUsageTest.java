@@ -36,8 +36,9 @@ class BadUsageTest {
           2 | info LLAMA --backend fast | --backend "fast": want auto, cuda, vector or reference
           1 | info DIR/none | no such folder
           1 | info DIR | no config.json
+          1 | info LLAMA/config.json | no GGUF file: it does not begin with the letters GGUF
           1 | info bundled:tiny | bundled:tiny
-          2 | info bundled:../x | want bundled:tiny or a folder
+          2 | info bundled:../x | want bundled:tiny, a folder or a file
           2 | generate LLAMA | --prompt=TEXT
           2 | generate LLAMA --prompt a --prompts DIR/x | mutually exclusive
           2 | generate LLAMA --prompt a --system b | --system belongs to --chat
@@ -158,7 +159,7 @@ class BadUsageTest {
         commands++;
       }
     }
-    assertThat(commands).isEqualTo(13);
+    assertThat(commands).isEqualTo(14);
   }
 
   @Test
