@@ -1,8 +1,20 @@
 package io.github.retmask.kernels.cpu;
 
+import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
+import static jdk.incubator.vector.VectorOperators.B2I;
+import static jdk.incubator.vector.VectorOperators.I2F;
+import static jdk.incubator.vector.VectorOperators.LSHL;
+import static jdk.incubator.vector.VectorOperators.LSHR;
+import static jdk.incubator.vector.VectorOperators.ZERO_EXTEND_B2I;
+
 import io.github.retmask.tensor.DType;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import jdk.incubator.vector.ByteVector;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.VectorShape;
+import jdk.incubator.vector.VectorSpecies;
 
 /// Decodes tensors of block types; what the bytes mean is said in [DType], and the layout of the
 /// larger blocks in its reader of single elements, `BlockElement`. The values are the same to the bit,
@@ -12,6 +24,12 @@ import java.lang.foreign.ValueLayout;
 /// Q6_K.
 final class BlockTypes {
   private static final int LARGEST_PART = 128;
+
+  /// As many bytes as there are floats in a vector; no vector is shorter than 8 bytes.
+  private static final boolean IN_VECTORS = WIDTH >= 8;
+
+  private static final VectorSpecies<Byte> BYTES =
+      VectorSpecies.of(byte.class, VectorShape.forBitSize(Math.max(64, 8 * WIDTH)));
 
   /// Slot of the scratch arrays that holds a part of which not all elements are wanted.
   private static final int PART = 4;
@@ -71,22 +89,31 @@ final class BlockTypes {
   }
 
   private static void q8(float[] to, int toAt, byte[] bytes, int at) {
-    scale(to, toAt, bytes, at + 2, half(bytes, at));
-  }
-
-  private static void scale(float[] to, int toAt, byte[] bytes, int at, float d) {
-    for (int i = 0; i < 32; i++) {
-      to[toAt + i] = d * bytes[at + i];
+    float d = half(bytes, at);
+    if (!IN_VECTORS) {
+      for (int i = 0; i < 32; i++) {
+        to[toAt + i] = d * bytes[at + 2 + i];
+      }
+      return;
+    }
+    for (int i = 0; i < 32; i += WIDTH) {
+      floats(signed(bytes, at + 2 + i)).mul(d).intoArray(to, toAt + i);
     }
   }
 
   private static void q4(float[] to, int toAt, byte[] bytes, int at) {
     float d = half(bytes, at);
-    for (int i = 0; i < 16; i++) {
-      to[toAt + i] = d * ((bytes[at + 2 + i] & 15) - 8);
+    if (!IN_VECTORS) {
+      for (int i = 0; i < 16; i++) {
+        to[toAt + i] = d * ((bytes[at + 2 + i] & 15) - 8);
+        to[toAt + 16 + i] = d * ((bytes[at + 2 + i] >> 4 & 15) - 8);
+      }
+      return;
     }
-    for (int i = 0; i < 16; i++) {
-      to[toAt + 16 + i] = d * ((bytes[at + 2 + i] >> 4 & 15) - 8);
+    for (int i = 0; i < 16; i += WIDTH) {
+      IntVector both = unsigned(bytes, at + 2 + i);
+      floats(both.and(15).sub(8)).mul(d).intoArray(to, toAt + i);
+      floats(both.lanewise(LSHR, 4).sub(8)).mul(d).intoArray(to, toAt + 16 + i);
     }
   }
 
@@ -97,13 +124,19 @@ final class BlockTypes {
     int from = at + 16 + 32 * pair;
     float lowScale = d * scale(bytes, at, 2 * pair);
     float lowOffset = e * offset(bytes, at, 2 * pair);
-    for (int i = 0; i < 32; i++) {
-      to[toAt + i] = lowScale * (bytes[from + i] & 15) - lowOffset;
-    }
     float highScale = d * scale(bytes, at, 2 * pair + 1);
     float highOffset = e * offset(bytes, at, 2 * pair + 1);
-    for (int i = 0; i < 32; i++) {
-      to[toAt + 32 + i] = highScale * (bytes[from + i] >> 4 & 15) - highOffset;
+    if (!IN_VECTORS) {
+      for (int i = 0; i < 32; i++) {
+        to[toAt + i] = lowScale * (bytes[from + i] & 15) - lowOffset;
+        to[toAt + 32 + i] = highScale * (bytes[from + i] >> 4 & 15) - highOffset;
+      }
+      return;
+    }
+    for (int i = 0; i < 32; i += WIDTH) {
+      IntVector both = unsigned(bytes, from + i);
+      floats(both.and(15)).mul(lowScale).sub(lowOffset).intoArray(to, toAt + i);
+      floats(both.lanewise(LSHR, 4)).mul(highScale).sub(highOffset).intoArray(to, toAt + 32 + i);
     }
   }
 
@@ -134,19 +167,43 @@ final class BlockTypes {
       float s1 = d * bytes[s + 2];
       float s2 = d * bytes[s + 4];
       float s3 = d * bytes[s + 6];
-      for (int i = 0; i < 16; i++) {
-        to[t + i] = s0 * ((bytes[l + i] & 15 | (bytes[h + i] & 3) << 4) - 32);
+      if (!IN_VECTORS) {
+        for (int i = 0; i < 16; i++) {
+          int both = bytes[h + i];
+          to[t + i] = s0 * ((bytes[l + i] & 15 | (both & 3) << 4) - 32);
+          to[t + 32 + i] = s1 * ((bytes[l + 32 + i] & 15 | (both >> 2 & 3) << 4) - 32);
+          to[t + 64 + i] = s2 * ((bytes[l + i] >> 4 & 15 | (both >> 4 & 3) << 4) - 32);
+          to[t + 96 + i] = s3 * ((bytes[l + 32 + i] >> 4 & 15 | (both >> 6 & 3) << 4) - 32);
+        }
+        continue;
       }
-      for (int i = 0; i < 16; i++) {
-        to[t + 32 + i] = s1 * ((bytes[l + 32 + i] & 15 | (bytes[h + i] >> 2 & 3) << 4) - 32);
-      }
-      for (int i = 0; i < 16; i++) {
-        to[t + 64 + i] = s2 * ((bytes[l + i] >> 4 & 15 | (bytes[h + i] >> 4 & 3) << 4) - 32);
-      }
-      for (int i = 0; i < 16; i++) {
-        to[t + 96 + i] = s3 * ((bytes[l + 32 + i] >> 4 & 15 | (bytes[h + i] >> 6 & 3) << 4) - 32);
+      for (int i = 0; i < 16; i += WIDTH) {
+        IntVector first = unsigned(bytes, l + i);
+        IntVector second = unsigned(bytes, l + 32 + i);
+        IntVector tops = unsigned(bytes, h + i);
+        IntVector q0 = first.and(15).or(tops.and(3).lanewise(LSHL, 4));
+        IntVector q1 = second.and(15).or(tops.and(12).lanewise(LSHL, 2));
+        IntVector q2 = first.lanewise(LSHR, 4).or(tops.and(48));
+        IntVector q3 = second.lanewise(LSHR, 4).or(tops.and(192).lanewise(LSHR, 2));
+        floats(q0.sub(32)).mul(s0).intoArray(to, t + i);
+        floats(q1.sub(32)).mul(s1).intoArray(to, t + 32 + i);
+        floats(q2.sub(32)).mul(s2).intoArray(to, t + 64 + i);
+        floats(q3.sub(32)).mul(s3).intoArray(to, t + 96 + i);
       }
     }
+  }
+
+  private static IntVector signed(byte[] bytes, int at) {
+    return (IntVector) ByteVector.fromArray(BYTES, bytes, at).convertShape(B2I, Lanes.INT, 0);
+  }
+
+  private static IntVector unsigned(byte[] bytes, int at) {
+    return (IntVector)
+        ByteVector.fromArray(BYTES, bytes, at).convertShape(ZERO_EXTEND_B2I, Lanes.INT, 0);
+  }
+
+  private static FloatVector floats(IntVector integers) {
+    return (FloatVector) integers.convert(I2F, 0);
   }
 
   private static float half(byte[] bytes, int at) {
