@@ -74,7 +74,7 @@ final class GgufVocabulary {
       throws IOException {
     boolean isFile = Files.isRegularFile(model);
     Path file = isFile ? model : model.resolve("tokenizer.json");
-    String json = isFile ? GgufTokenizer.read(model).json() : Files.readString(file);
+    String json = isFile ? GgufTokenizer.read(model).json() : Tokenizer.json(model);
     JsonNode tree;
     try {
       tree = JSON.readTree(json);
@@ -132,9 +132,14 @@ final class GgufVocabulary {
     }
     model(to);
     to.put(GgufKeys.HUGGING_FACE, json);
-    String template = tokenizer.chatTemplateSource();
+    String template = tokenizer.chatTemplateSource("default");
     if (template != null) {
       to.put(GgufKeys.TEMPLATE, template);
+    }
+    String toolTemplate = tokenizer.chatTemplateSource("tool_use");
+    if (toolTemplate != null) {
+      to.put(GgufKeys.TOOL_TEMPLATE, toolTemplate);
+      to.putTexts("tokenizer.chat_templates", List.of("tool_use"));
     }
   }
 
@@ -215,12 +220,13 @@ final class GgufVocabulary {
     int bos = -1;
     int eos = -1;
     if (tokenizer != null) {
-      int added = added(true);
-      int closing = added(false);
-      bos = added >= 0 ? added : tokenizer.bosId();
-      eos = closing >= 0 ? closing : tokenizer.eosId();
-      to.put(GgufKeys.ADD_BOS, added >= 0);
-      to.put(GgufKeys.ADD_EOS, closing >= 0);
+      int[] around = tokenizer.encode("", true); // what is put around no text at all
+      bos = tokenizer.bosId() < 0 ? added(true) : tokenizer.bosId();
+      eos = tokenizer.eosId() < 0 ? added(false) : tokenizer.eosId();
+      boolean addsBos = around.length > 0 && around[0] == bos;
+      to.put(GgufKeys.ADD_BOS, addsBos);
+      to.put(
+          GgufKeys.ADD_EOS, around.length > (addsBos ? 1 : 0) && around[around.length - 1] == eos);
       put(to, GgufKeys.UNKNOWN, tokens.indexOf(tree.at("/model/unk_token").asText("")));
       put(to, GgufKeys.PADDING, tokenizer.padId());
     }

@@ -273,8 +273,12 @@ final class HuggingFaceTokenizer implements Tokenizer {
   }
 
   @Override
-  public @Nullable String chatTemplateSource() {
-    return config.template();
+  public @Nullable String chatTemplateSource(String name) {
+    return switch (name) {
+      case TokenizerConfig.DEFAULT -> config.template();
+      case TokenizerConfig.TOOL_USE -> config.toolTemplate();
+      default -> null;
+    };
   }
 
   @Override

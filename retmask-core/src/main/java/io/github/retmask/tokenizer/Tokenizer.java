@@ -85,8 +85,10 @@ public interface Tokenizer {
   /// @throws TemplateException if it is broken, or uses what no chat template is expected to use
   @Nullable ChatTemplate chatTemplate();
 
-  /// The text of the chat template, not parsed, or null if the checkpoint has none.
-  @Nullable String chatTemplateSource();
+  /// The text of a chat template, not parsed, or null if the checkpoint has none of this name.
+  ///
+  /// @param name `default`, or `tool_use` for the one that conversations with tools take
+  @Nullable String chatTemplateSource(String name);
 
   /// A conversation as the text the model was trained on, special tokens spelled out.
   ///

@@ -49,8 +49,8 @@ record TokenizerConfig(
           "pad_token",
           "cls_token",
           "mask_token");
-  private static final String DEFAULT = "default";
-  private static final String TOOL_USE = "tool_use";
+  static final String DEFAULT = "default";
+  static final String TOOL_USE = "tool_use";
   private static final String FURTHER = "additional_special_tokens";
 
   static TokenizerConfig load(Path directory) throws IOException {

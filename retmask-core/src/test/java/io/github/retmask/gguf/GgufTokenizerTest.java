@@ -205,4 +205,37 @@ class GgufTokenizerTest {
     assertThat(GgufTokenizer.load(file).encode("river, sea", false))
         .isEqualTo(original.encode("river, sea", false));
   }
+
+  /// What the config beside tokenizer.json changes: no BOS, a token more, a template for tools.
+  @Test
+  void whatOnlyTheConfigSaysGoesAlong() throws IOException {
+    Path folder = Files.createDirectory(dir.resolve("llama"));
+    Path golden = GgufModelTest.golden("llama");
+    Files.copy(golden.resolve("tokenizer.json"), folder.resolve("tokenizer.json"));
+    ObjectNode config = (ObjectNode) JsonFiles.read(golden.resolve("tokenizer_config.json"));
+    config.put("add_bos_token", false);
+    ObjectNode more = config.withObject("/added_tokens_decoder/320");
+    more.put("content", "<|more|>").put("special", true);
+    config.remove("chat_template");
+    config.withArray("chat_template").addObject().put("name", "default").put("template", "plain");
+    config.withArray("chat_template").addObject().put("name", "tool_use").put("template", "tools");
+    Files.writeString(folder.resolve("tokenizer_config.json"), config.toString());
+    Tokenizer original = Tokenizer.load(folder);
+    GgufWriter writer = new GgufWriter();
+    GgufVocabulary.of(folder, original, new int[0], 330).writeTo(writer);
+    Path file = dir.resolve("m.gguf");
+    writer.writeTo(file);
+    for (int way = 0; way < 2; way++) {
+      Tokenizer read = GgufTokenizer.load(file);
+      assertThat(read.encode("the<|more|> river", true))
+          .isEqualTo(original.encode("the<|more|> river", true))
+          .contains(320)
+          .doesNotContain(312);
+      assertThat(read.renderChat(List.of(), false, Map.of())).isEqualTo("plain");
+      assertThat(read.renderChat(List.of(), false, Map.of("tools", List.of()))).isEqualTo("tools");
+      if (way == 0) {
+        Files.write(file, MutatedGgufTest.withoutHuggingFace(Files.readAllBytes(file)));
+      }
+    }
+  }
 }
