@@ -63,7 +63,9 @@ class ProgramsTest {
   @Test
   void ablateHeadsShowsThatNothingIsRightWithoutThem() throws Exception {
     String printed = run(AblateHeads::main, with(RETRIEVAL_HEADS, MODEL));
-    assertThat(printed).containsPattern("intact: 3\\d\\d of 400 right").contains("masked: 0 of 400");
+    assertThat(printed)
+        .containsPattern("intact: 3\\d\\d of 400 right")
+        .contains("masked: 0 of 400");
   }
 
   @Test

@@ -88,8 +88,7 @@ public final class HeadPlan {
       if (mask.heads() != heads || mask.layers() != masks.getFirst().layers()) {
         throw new IllegalArgumentException(
             "row %d: mask of %d layers x %d heads, row 0 has %d x %d"
-                .formatted(
-                    r, mask.layers(), mask.heads(), masks.getFirst().layers(), heads));
+                .formatted(r, mask.layers(), mask.heads(), masks.getFirst().layers(), heads));
       }
       if (mask.firstTouchedLayer() > layer) {
         continue;

@@ -368,8 +368,7 @@ public final class ContrastiveSampler {
               .fields()
               .error(
                   "prompt_ids",
-                  "holds token id %d at %d, want 0 to %d"
-                      .formatted(encoded[t], t, vocabulary - 1));
+                  "holds token id %d at %d, want 0 to %d".formatted(encoded[t], t, vocabulary - 1));
         }
       }
     }

@@ -477,7 +477,8 @@ class ContrastiveSamplerTest {
 
   @Test
   void promptsThatTheModelCannotReadAreNamedBeforeTheWork() throws IOException {
-    Path file = write(List.of("{\"id\": 1, \"prompt\": \"a\"}", "{\"id\": 2, \"prompt_ids\": [1, 99999]}"));
+    Path file =
+        write(List.of("{\"id\": 1, \"prompt\": \"a\"}", "{\"id\": 2, \"prompt_ids\": [1, 99999]}"));
     assertThatThrownBy(() -> sample(sampler(), file, dir.resolve("pairs.jsonl")))
         .isInstanceOf(FormatException.class)
         .hasMessageContaining(file + " line 2: prompt_ids holds token id 99999 at 1, want 0 to");

@@ -155,10 +155,12 @@ class HostileModelsTest {
         yield new Change(count + " random bytes from " + at, bytes);
       }
       case 2 -> new Change("cut to " + at + " bytes", Arrays.copyOf(bytes, at));
-      case 3 -> new Change(
-          count + " bytes cut out at " + at, joined(bytes, 0, at, at + count, bytes.length));
-      default -> new Change(
-          count + " bytes twice at " + at, joined(bytes, 0, at + count, at, bytes.length));
+      case 3 ->
+          new Change(
+              count + " bytes cut out at " + at, joined(bytes, 0, at, at + count, bytes.length));
+      default ->
+          new Change(
+              count + " bytes twice at " + at, joined(bytes, 0, at + count, at, bytes.length));
     };
   }
 

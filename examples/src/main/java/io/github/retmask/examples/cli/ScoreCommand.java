@@ -2,8 +2,8 @@ package io.github.retmask.examples.cli;
 
 import io.github.retmask.heads.HeadEstimate;
 import io.github.retmask.heads.ScoreReport;
-import io.github.retmask.io.FinishedOptions;
 import io.github.retmask.io.CheckpointFingerprint;
+import io.github.retmask.io.FinishedOptions;
 import io.github.retmask.io.HeadScoreFile;
 import io.github.retmask.io.ScoreReportFile;
 import io.github.retmask.io.WorkJournal;

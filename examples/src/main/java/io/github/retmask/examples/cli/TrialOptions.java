@@ -112,7 +112,12 @@ final class TrialOptions {
   /// Fails when an option is given that only needle prompts have a use for.
   void requireProbesOnly() {
     boolean needleOptions =
-        isGiven() || haystack != null || depths != null || form != null || provider != null || maxNewTokens != null;
+        isGiven()
+            || haystack != null
+            || depths != null
+            || form != null
+            || provider != null
+            || maxNewTokens != null;
     if (needleOptions || !template.variables().isEmpty()) {
       throw new UsageException(
           "--needles, --trials, --haystack, --depths, --form, --provider, --max-new-tokens and --template-var"

@@ -72,6 +72,7 @@ public final class Quickstart {
   /// @param detectionTrials prompts that heads are scored on
   /// @param threshold score from which a head counts as a retrieval head
   /// @param ablationDraws control masks of each kind that the base is evaluated under
+  /// @param ablationTrials evaluation prompts of each length under a control mask, the first ones
   /// @param prompts prompts sampled per seed
   /// @param sampleLength their length, tokens
   /// @param memoryShare share of them whose key has no needle
@@ -88,6 +89,7 @@ public final class Quickstart {
       int detectionTrials,
       double threshold,
       int ablationDraws,
+      int ablationTrials,
       int prompts,
       int sampleLength,
       double memoryShare,
@@ -107,6 +109,7 @@ public final class Quickstart {
             256,
             0.1,
             8,
+            100,
             500,
             48,
             0.5,
@@ -126,6 +129,7 @@ public final class Quickstart {
           detectionTrials,
           threshold,
           ablationDraws,
+          ablationTrials,
           prompts,
           sampleLength,
           memoryShare,
@@ -271,14 +275,23 @@ public final class Quickstart {
   private void ablate(String arm, ControlHeads controls, Control control) {
     Transformer base = model.transformer();
     for (ControlHeads.Draw draw : controls.draw(control, options.ablationDraws(), 42)) {
-      examine(arm, base, base.noMask().withGate(draw.heads(), 0));
+      examine(arm, base, base.noMask().withGate(draw.heads(), 0), options.ablationTrials());
     }
   }
 
   /// Answers every exam question; arms with several draws or seeds come here once for each.
   private void examine(String arm, Transformer subject, HeadMask mask) {
+    examine(arm, subject, mask, options.trials());
+  }
+
+  private void examine(String arm, Transformer subject, HeadMask mask, int trials) {
     Map<Results.Column, boolean[]> right = new LinkedHashMap<>();
-    exam.forEach((column, items) -> right.put(column, GreedyMatch.matches(subject, mask, items)));
+    exam.forEach(
+        (column, items) ->
+            right.put(
+                column,
+                GreedyMatch.matches(
+                    subject, mask, items.subList(0, Math.min(trials, items.size())))));
     answers.computeIfAbsent(arm, _ -> new ArrayList<>()).add(right);
   }
 
@@ -396,7 +409,7 @@ public final class Quickstart {
   /// Mean over draws or seeds of each question's result, so that questions stay the unit of chance.
   private double[] perQuestion(String arm, Results.Column column) {
     List<Map<Results.Column, boolean[]>> runs = answers.getOrDefault(arm, List.of());
-    double[] mean = new double[options.trials()];
+    double[] mean = new double[runs.isEmpty() ? 0 : runs.getFirst().get(column).length];
     for (Map<Results.Column, boolean[]> run : runs) {
       boolean[] right = run.get(column);
       for (int i = 0; i < mean.length; i++) {
@@ -465,6 +478,9 @@ public final class Quickstart {
     all.put("evaluation prompts per length", Integer.toString(options.trials()));
     all.put("detection prompts", Integer.toString(options.detectionTrials()));
     all.put("control masks per kind", Integer.toString(options.ablationDraws()));
+    all.put(
+        "evaluation prompts per length and control mask",
+        Integer.toString(options.ablationTrials()));
     all.put("prompts sampled per seed", Integer.toString(options.prompts()));
     all.put("length sampled at", Integer.toString(options.sampleLength()));
     all.put("share of memory prompts", Double.toString(options.memoryShare()));
