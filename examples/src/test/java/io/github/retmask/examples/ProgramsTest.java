@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import io.github.retmask.eval.SyntheticLanguage;
 import io.github.retmask.eval.SyntheticLanguage.Kind;
 import io.github.retmask.eval.TrainingRecipe;
+import io.github.retmask.io.JsonLines;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -12,6 +13,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Objects;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
@@ -76,6 +78,18 @@ class ProgramsTest {
     assertThat(printed.lines().findFirst()).hasValueSatisfying(l -> assertThat(l).contains(answer));
     assertThat(printed.lines().skip(1).findFirst())
         .hasValueSatisfying(l -> assertThat(l).startsWith("masked: ").doesNotContain(answer));
+  }
+
+  @Test
+  void theBundledPromptsAreThoseOfTheLanguage() throws IOException {
+    List<SyntheticLanguage.Probe> wanted = language().prompts(0, 500, 48, 0.5);
+    try (JsonLines.Reader lines = JsonLines.read(MODEL.resolve(TrainingRecipe.PROMPTS_FILE))) {
+      for (SyntheticLanguage.Probe probe : wanted) {
+        assertThat(Objects.requireNonNull(lines.next()).get("prompt").textValue())
+            .isEqualTo(text(probe.prompt()));
+      }
+      assertThat(lines.next()).isNull();
+    }
   }
 
   @Test

@@ -262,6 +262,18 @@ public final class SyntheticLanguage {
         prompt, start, start + options.valueLength(), body.values()[0], defaults[asked].clone());
   }
 
+  /// Questions to sample answers to, of exactly `length` prompt tokens.
+  ///
+  /// @param memoryShare share of them whose key has no needle
+  public List<Probe> prompts(long seed, int count, int length, double memoryShare) {
+    List<Probe> prompts = new ArrayList<>();
+    for (int i = 0; i < count; i++) {
+      double draw = SplitMix64.toOpenDouble(SplitMix64.mix(seed, i, 0, 1));
+      prompts.add(probe(seed, i, length, draw < memoryShare ? Kind.MEMORY : Kind.CONTEXT));
+    }
+    return prompts;
+  }
+
   /// A body of prose with needles.
   ///
   /// @param ids tokens

@@ -1,11 +1,13 @@
 package io.github.retmask.eval;
 
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.github.retmask.backend.Ops;
 import io.github.retmask.io.AtomicFiles;
 import io.github.retmask.io.ConfigReader;
 import io.github.retmask.io.FormatException;
 import io.github.retmask.io.JsonFiles;
+import io.github.retmask.io.JsonLines;
 import io.github.retmask.io.SafeTensorsWriter;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Weights;
@@ -22,9 +24,11 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Consumer;
+import java.util.stream.Collectors;
 
 /// How to train a model from scratch on a [SyntheticLanguage]: one JSON file with the sections
 /// `model` (a config.json; `vocab_size` comes from the language), `language` and `training`. What
@@ -32,6 +36,11 @@ import java.util.function.Consumer;
 public final class TrainingRecipe {
   /// The language's options beside a trained model: probes for it can be made from this file.
   public static final String LANGUAGE_FILE = "language.json";
+
+  /// Questions of the shortest training length, half of them to be answered from memory.
+  public static final String PROMPTS_FILE = "prompts.jsonl.gz";
+
+  private static final int PROMPTS = 500;
 
   private final ConfigReader json;
   private final ConfigReader model; // with vocab_size filled in
@@ -79,7 +88,8 @@ public final class TrainingRecipe {
   }
 
   /// Trains into `out`, which becomes a model folder: config.json, model.safetensors (F32),
-  /// tokenizer files, generation_config.json, [#LANGUAGE_FILE], this recipe and metrics.jsonl.
+  /// tokenizer files, generation_config.json, [#LANGUAGE_FILE], prompts to sample answers to
+  /// ([#PROMPTS_FILE]), this recipe and metrics.jsonl.
   /// Resumes as [Trainer#run] says.
   public void train(Ops ops, Path out, TrainingStart start, Consumer<Trainer.Progress> progress)
       throws IOException, InterruptedException {
@@ -160,11 +170,35 @@ public final class TrainingRecipe {
     write(out, "generation_config.json", generation);
     write(out, LANGUAGE_FILE, (ObjectNode) json.object("language").json());
     write(out, "recipe.json", (ObjectNode) json.json());
+    writePrompts(language, out.resolve(PROMPTS_FILE));
     List<String> words = language.vocabulary();
     AtomicFiles.write(out.resolve("tokenizer.json"), WordLevelTokenizerFiles.tokenizer(words));
     AtomicFiles.write(
         out.resolve("tokenizer_config.json"), WordLevelTokenizerFiles.tokenizerConfig(words));
     write(out, "config.json", (ObjectNode) model.json());
+  }
+
+  /// Writes the prompts of a language, without the BOS that its tokenizer adds.
+  static void writePrompts(SyntheticLanguage language, Path file) throws IOException {
+    List<String> words = language.vocabulary();
+    List<SyntheticLanguage.Probe> probes =
+        language.prompts(0, PROMPTS, language.options().minLength(), 0.5);
+    JsonLines.write(
+        file,
+        sink -> {
+          for (int i = 0; i < probes.size(); i++) {
+            String text =
+                Arrays.stream(probes.get(i).prompt())
+                    .skip(1)
+                    .mapToObj(words::get)
+                    .collect(Collectors.joining(" "));
+            sink.write(
+                JsonNodeFactory.instance
+                    .objectNode()
+                    .put("id", Integer.toString(i))
+                    .put("prompt", text));
+          }
+        });
   }
 
   private static void write(Path out, String name, ObjectNode content) throws IOException {

@@ -5,7 +5,7 @@ import io.github.retmask.tokenizer.Tokenizer;
 import java.util.List;
 
 /// The text of a continuation, given out while its tokens arrive: special tokens left out, up to the
-/// first stop text and without it. A piece ends before anything that later tokens can still change: a
+/// stop text that is complete first and without it. A piece ends before anything that later tokens can still change: a
 /// part of a character, or what may become a stop text. Pieces put together are [#of] of all tokens.
 ///
 /// For one continuation and one thread.

@@ -6,11 +6,14 @@ import io.github.retmask.GoldenFolder;
 import io.github.retmask.backend.Ops;
 import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.io.Checkpoint;
+import io.github.retmask.io.JsonLines;
 import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.train.TrainingStart;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
+import java.util.Objects;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -61,6 +64,22 @@ class TrainingRecipeTest {
         assertThat(model.checkpoint().entries().stream().mapToLong(e -> e.shape().size()).sum())
             .isEqualTo(parameters);
       }
+    }
+  }
+
+  @Test
+  void promptsLieBesideTheModelAsItsTokenizerReadsThem() throws IOException, InterruptedException {
+    Path out = train("llama", true);
+    SyntheticLanguage language = Objects.requireNonNull(TrainingRecipe.languageOf(out));
+    List<SyntheticLanguage.Probe> wanted =
+        language.prompts(0, 500, language.options().minLength(), 0.5);
+    try (PretrainedModel model = PretrainedModel.open(out, ops);
+        JsonLines.Reader lines = JsonLines.read(out.resolve(TrainingRecipe.PROMPTS_FILE))) {
+      for (SyntheticLanguage.Probe probe : wanted) {
+        String text = Objects.requireNonNull(lines.next()).get("prompt").textValue();
+        assertThat(model.tokenizer().encode(text, true)).isEqualTo(probe.prompt());
+      }
+      assertThat(lines.next()).isNull();
     }
   }
 

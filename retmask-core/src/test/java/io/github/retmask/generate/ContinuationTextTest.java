@@ -2,11 +2,13 @@ package io.github.retmask.generate;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.github.retmask.tokenizer.Detokenizer;
 import io.github.retmask.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.util.Arrays;
 import java.util.List;
+import java.util.OptionalInt;
 import net.jqwik.api.Arbitraries;
 import net.jqwik.api.Arbitrary;
 import net.jqwik.api.ForAll;
@@ -29,13 +31,7 @@ class ContinuationTextTest {
 
   /// Streams a continuation and checks every piece against the text of all tokens.
   private static void check(int[] ids, List<String> stopTexts) {
-    String whole = LLAMA.decode(ids, true);
-    int end = whole.length();
-    for (String stop : stopTexts) {
-      int at = whole.indexOf(stop);
-      end = at < 0 ? end : Math.min(end, at);
-    }
-    String wanted = whole.substring(0, end);
+    String wanted = wanted(ids, stopTexts);
     ContinuationText stream = new ContinuationText(LLAMA, stopTexts);
     StringBuilder printed = new StringBuilder();
     for (int id : ids) {
@@ -49,6 +45,29 @@ class ContinuationTextTest {
     assertThat(printed + stream.finish()).isEqualTo(wanted);
     assertThat(stream.add(ids.length == 0 ? 5 : ids[0])).as("after the end").isEmpty();
     assertThat(ContinuationText.of(LLAMA, ids, stopTexts)).isEqualTo(wanted);
+  }
+
+  /// The text up to the stop text that is complete first, as tokens come; of several that a token
+  /// completes, the one that begins first.
+  private static String wanted(int[] ids, List<String> stopTexts) {
+    Detokenizer detokenizer = LLAMA.detokenizer(true);
+    StringBuilder text = new StringBuilder();
+    for (int t = 0; t <= ids.length; t++) {
+      text.append(t < ids.length ? detokenizer.add(ids[t]) : detokenizer.finish());
+      OptionalInt stop = stopTexts.stream().mapToInt(text::indexOf).filter(at -> at >= 0).min();
+      if (stop.isPresent()) {
+        return text.substring(0, stop.getAsInt());
+      }
+    }
+    assertThat(text.toString()).isEqualTo(LLAMA.decode(ids, true));
+    return text.toString();
+  }
+
+  @Test
+  void theStopTextThatIsCompleteFirstEndsTheTextThoughAnotherBeganBeforeIt() {
+    int[] ids = LLAMA.encode("aaab!bb", false);
+    check(ids, List.of("aab!bb", "b!"));
+    assertThat(ContinuationText.of(LLAMA, ids, List.of("aab!bb", "b!"))).isEqualTo("aaa");
   }
 
   @Property

@@ -20,7 +20,6 @@ import io.github.retmask.heads.HeadScores;
 import io.github.retmask.heads.HeadStatistics;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.pretrained.PretrainedModel;
-import io.github.retmask.random.SplitMix64;
 import io.github.retmask.scoring.OnePassScorer;
 import io.github.retmask.stats.Interval;
 import io.github.retmask.stats.PairedBootstrap;
@@ -300,7 +299,16 @@ public final class Quickstart {
       throws IOException, InterruptedException {
     String stage = "seed " + seed + ": sample pairs";
     long since = begin(stage);
-    List<int[]> prompts = prompts(seed);
+    List<int[]> prompts =
+        language
+            .prompts(
+                PROMPT_SEED + seed,
+                options.prompts(),
+                options.sampleLength(),
+                options.memoryShare())
+            .stream()
+            .map(Probe::prompt)
+            .toList();
     HeadMask intact = model.transformer().noMask();
     List<HeadMask> masks = new ArrayList<>(List.of(intact));
     arms.values().forEach(heads -> masks.add(intact.withGate(heads, 0)));
@@ -328,16 +336,6 @@ public final class Quickstart {
       }
       end(stage, since);
     }
-  }
-
-  private List<int[]> prompts(long seed) {
-    List<int[]> prompts = new ArrayList<>();
-    for (int i = 0; i < options.prompts(); i++) {
-      double draw = SplitMix64.toOpenDouble(SplitMix64.mix(seed, i, 0, 1));
-      Kind kind = draw < options.memoryShare() ? Kind.MEMORY : Kind.CONTEXT;
-      prompts.add(language.probe(PROMPT_SEED + seed, i, options.sampleLength(), kind).prompt());
-    }
-    return prompts;
   }
 
   /// Answers of every prompt under every mask, all twins of a prompt with the same noise and in the

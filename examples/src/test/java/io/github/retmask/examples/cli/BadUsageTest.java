@@ -99,7 +99,8 @@ class BadUsageTest {
           2 | score LLAMA --out DIR/s --trials DIR/t --lengths 5 | --lengths belongs to --needles
           2 | score LLAMA --out DIR/s --trials DIR/t --per-length 5 | --per-length and --seed belong
           2 | score LLAMA --out DIR/s --trials DIR/t --depths 50 | belong to --needles
-          2 | score LLAMA --out DIR/s --needles DIR/n.jsonl | no part1 beside it
+          2 | score LLAMA --out DIR/s --needles DIR | no part1 beside it
+          1 | score LLAMA --out DIR/s --needles DIR/n.jsonl | no such file or folder
           2 | score LLAMA --out DIR/s --needles DIR/n --lengths 5:1 | want whole numbers
           2 | score LLAMA --out DIR/s --needles DIR/n --depths 101 | depth 101
           2 | score LLAMA --out DIR/s --needles DIR/n --form talk | --form "talk"
