@@ -238,7 +238,22 @@ public final class GgufExport {
     return config.layers().getLast().rope();
   }
 
+  /// A file says one rope; in the layers of OLMo 3 that have a window, it holds unscaled.
+  private void requireOneRope() {
+    RopeSpec said = rope();
+    boolean plain = family.windowedType().equals("olmo3");
+    RopeSpec inWindows =
+        plain ? new RopeSpec(said.theta(), said.rotaryDim(), new RopeSpec.None()) : said;
+    for (LayerSpec layer : config.layers()) {
+      boolean windowed = layer.attention().window() != AttentionSpec.NO_WINDOW;
+      if (!layer.rope().equals(windowed ? inWindows : said)) {
+        throw noPlace("a rope of their own in some layers");
+      }
+    }
+  }
+
   private void rope(GgufWriter to) {
+    requireOneRope();
     RopeSpec rope = rope();
     to.put(prefix + "rope.dimension_count", rope.rotaryDim());
     to.put(prefix + "rope.freq_base", (float) rope.theta());
@@ -255,7 +270,11 @@ public final class GgufExport {
       case RopeSpec.Yarn yarn -> {
         to.put(prefix + "rope.scaling.type", "yarn");
         to.put(prefix + "rope.scaling.factor", (float) yarn.factor());
-        float extra = (float) (yarn.attentionFactor() / GgufRope.yarnMagnitude(yarn.factor()));
+        double magnitude = GgufRope.yarnMagnitude(yarn.factor());
+        float extra = (float) (yarn.attentionFactor() / magnitude);
+        if (extra != 1 && extra == (float) magnitude) {
+          throw noPlace("a yarn attention_factor that is the square of yarn's own");
+        }
         if (extra != 1) {
           to.put(prefix + "rope.scaling.attn_factor", extra);
         }

@@ -15,6 +15,8 @@ import io.github.retmask.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashSet;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /// A checkpoint folder in the layout of Hugging Face or a GGUF file, opened for use. Weights are read
@@ -58,12 +60,36 @@ public final class PretrainedModel implements AutoCloseable {
       Path configFile = isFile ? model : model.resolve("config.json");
       ModelConfig config = config(architecture, json, configFile);
       GenerationConfig generation = GenerationConfig.read(model, json);
-      Weights weights = architecture.weights(config, json, files::tensor);
+      Set<String> read = new HashSet<>();
+      Weights weights =
+          architecture.weights(
+              config,
+              json,
+              (name, dims) -> {
+                read.add(name);
+                return files.tensor(name, dims);
+              });
+      requireAllRead(files, read, config.tiedEmbeddings());
       return new PretrainedModel(
           files, architecture, config, generation, new Transformer(config, weights, ops));
     } catch (Throwable failure) {
       files.close();
       throw failure;
+    }
+  }
+
+  /// A tensor that the configuration has no use for is a part of the model that would be left out.
+  /// Old checkpoints of Llama also store rope's speeds, and some with tied embeddings a copy of them.
+  private static void requireAllRead(ModelFiles files, Set<String> read, boolean tied) {
+    for (ModelFiles.Stored stored : files.stored()) {
+      String name = stored.name();
+      boolean derived =
+          name.endsWith(".rotary_emb.inv_freq") || tied && name.equals("lm_head.weight");
+      if (!derived && !read.contains(name)) {
+        throw new FormatException(
+            "%s: tensor %s has no place in the model that config.json describes"
+                .formatted(files.path(), FormatException.quote(name)));
+      }
     }
   }
 

@@ -3,6 +3,8 @@ package io.github.retmask.gguf;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.Ops;
 import io.github.retmask.backend.ReferenceBackend;
@@ -134,6 +136,31 @@ class GgufExportTest {
       double steps = row[i] / (largest / 127.0);
       assertThat(Math.abs(to.get(2 + i) - steps)).isLessThanOrEqualTo(0.5 + 1e-5);
     }
+  }
+
+  @Test
+  void ropesThatAFileCannotSayAreRefused() throws IOException {
+    Path folder = Files.createDirectory(dir.resolve("olmo3"));
+    for (String name : List.of("config.json", "model.safetensors", "tokenizer.json")) {
+      Files.copy(GgufModelTest.golden("olmo3").resolve(name), folder.resolve(name));
+    }
+    Path config = folder.resolve("config.json");
+    ObjectNode json = (ObjectNode) new ObjectMapper().readTree(config.toFile());
+    json.remove("rope_scaling");
+    json.remove("rope_theta");
+    ObjectNode ropes = json.putObject("rope_parameters");
+    ropes.putObject("full_attention").put("rope_type", "default").put("rope_theta", 10000);
+    ropes.putObject("sliding_attention").put("rope_type", "default").put("rope_theta", 500);
+    Files.writeString(config, json.toString());
+    Path out = dir.resolve("olmo3.gguf");
+    assertThatThrownBy(() -> GgufFixtures.export(folder, out, null, ops))
+        .isInstanceOf(FormatException.class)
+        .hasMessage(folder + ": a rope of their own in some layers has no place in GGUF");
+    assertThat(out).doesNotExist();
+    ropes.withObject("sliding_attention").put("rope_theta", 10000);
+    Files.writeString(config, json.toString());
+    GgufFixtures.export(folder, out, null, ops);
+    assertThat(out).exists();
   }
 
   @Test

@@ -155,4 +155,14 @@ class PretrainedModelTest {
         .hasMessageContaining("generation_config.json")
         .hasMessageContaining("top-p 1.5");
   }
+
+  @Test
+  void tensorsThatTheConfigHasNoUseForAreRefused() throws IOException {
+    copy("llama");
+    edit("config.json", "num_hidden_layers", 2);
+    assertThatThrownBy(() -> PretrainedModel.open(folder, ops).close())
+        .isInstanceOf(FormatException.class)
+        .hasMessageContaining(folder + ": tensor \"model.layers.2.")
+        .hasMessageEndingWith("has no place in the model that config.json describes");
+  }
 }

@@ -47,6 +47,9 @@ import picocli.CommandLine.Option;
       "  retmask generate MODEL --prompts prompts.jsonl.gz --stop \"\\n\\n\" > answers.jsonl"
     })
 final class GenerateCommand implements Callable<Integer> {
+  /// Samples of a prompt: each is a request that waits for its turn.
+  static final int MAX_SAMPLES = 100_000;
+
   private final Console console;
 
   @Mixin private final ModelOptions model = new ModelOptions();
@@ -165,8 +168,8 @@ final class GenerateCommand implements Callable<Integer> {
   }
 
   private void requireFitting() {
-    if (samples < 1) {
-      throw new UsageException("--n " + samples + ": want at least 1");
+    if (samples < 1 || samples > MAX_SAMPLES) {
+      throw new UsageException("--n %d: want 1 to %d".formatted(samples, MAX_SAMPLES));
     }
     if (maxNewTokens != null && maxNewTokens < 1) {
       throw new UsageException("--max-new-tokens " + maxNewTokens + ": want at least 1");

@@ -63,6 +63,7 @@ final class InfoCommand implements Callable<Integer> {
     try (Session session = model.open(console)) {
       PretrainedModel opened = session.model();
       ModelConfig config = opened.config();
+      int positions = positions(config);
       row("model", opened.folder().toString());
       row("architecture", opened.files().config().text("model_type"));
       row("layers", Units.count(config.layerCount()));
@@ -87,7 +88,7 @@ final class InfoCommand implements Callable<Integer> {
       row("rope", byLayer(config, spec -> rope(spec.rope())));
       row("positions", Units.count(config.maxPositions()));
       weights(opened);
-      memory(opened.transformer());
+      memory(opened.transformer(), positions);
       tokenizer(opened);
       row("generation", generation(opened.generation()));
       row(
@@ -139,13 +140,17 @@ final class InfoCommand implements Callable<Integer> {
                 Units.bytes(fileBytes)));
   }
 
-  private void memory(Transformer transformer) {
-    int most = transformer.config().maxPositions();
+  private int positions(ModelConfig config) {
+    int most = config.maxPositions();
     int positions = context == null ? most : context;
     if (positions < 1 || positions > most) {
       throw new UsageException(
           "--context %d: want 1 to %d, the positions of the model".formatted(positions, most));
     }
+    return positions;
+  }
+
+  private void memory(Transformer transformer, int positions) {
     Generator.Options limits = Generator.Options.defaults();
     MemoryPlan plan = MemoryPlan.of(transformer, 1, positions, limits.prefillTokens());
     row("context", Units.count(positions) + " positions");

@@ -84,7 +84,9 @@ final class PromptLines {
             most,
             line.has("stop") ? stops(line) : otherwise.stopTexts(),
             endless,
-            line.integer("n", 1, otherwise.samples()));
+            line.has("n")
+                ? line.integerBetween("n", 1, GenerateCommand.MAX_SAMPLES)
+                : otherwise.samples());
     int positions = model.config().maxPositions();
     if (prompt.length + (long) asked.newTokens(positions) > positions) {
       throw line.error(

@@ -71,7 +71,7 @@ class BadUsageTest {
           2 | logits LLAMA --ids 1 --out DIR/x --mask-phase decode | '--mask-phase'
           2 | generate LLAMA --prompt a --mask-phase decode | --mask-phase without --mask
           2 | generate LLAMA --prompt a --mask 0-1 --mask-phase late | want everywhere or decode
-          2 | generate LLAMA --prompt a --n 0 | --n 0: want at least 1
+          2 | generate LLAMA --prompt a --n 0 | --n 0: want 1 to 100000
           2 | generate LLAMA --prompt a --max-new-tokens 0 | --max-new-tokens 0: want at least 1
           2 | generate LLAMA --prompt a --temperature -1 | --temperature -1.0: want
           2 | generate LLAMA --prompt a --temperature 1 --top-p 0 | --top-p 0.0: want
