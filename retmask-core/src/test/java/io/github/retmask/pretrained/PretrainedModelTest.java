@@ -165,4 +165,18 @@ class PretrainedModelTest {
         .hasMessageContaining(folder + ": tensor \"model.layers.2.")
         .hasMessageEndingWith("has no place in the model that config.json describes");
   }
+
+  @Test
+  void generationKeysThatAreNotFollowedAreNamed() throws IOException {
+    copy("llama");
+    Files.writeString(
+        folder.resolve("generation_config.json"),
+        """
+        {"num_beams": 4, "typical_p": 1.0, "suppress_tokens": [3], "bad_words_ids": [],
+         "no_repeat_ngram_size": 0, "forced_eos_token_id": null, "max_length": 20}
+        """);
+    try (PretrainedModel model = PretrainedModel.open(folder, ops)) {
+      assertThat(model.generation().notFollowed()).containsExactly("num_beams", "suppress_tokens");
+    }
+  }
 }

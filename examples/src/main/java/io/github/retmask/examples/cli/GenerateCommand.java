@@ -187,6 +187,12 @@ final class GenerateCommand implements Callable<Integer> {
 
   /// All prompts, with the options that hold for each.
   private List<Asked> asked(PretrainedModel model) throws IOException {
+    List<String> notFollowed = model.generation().notFollowed();
+    if (!notFollowed.isEmpty()) {
+      console.note(
+          "retmask generate: generation_config.json asks for %s, which is not followed"
+              .formatted(String.join(", ", notFollowed)));
+    }
     Asked common =
         new Asked(
             "",
