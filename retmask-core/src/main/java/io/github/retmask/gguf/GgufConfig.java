@@ -121,8 +121,7 @@ final class GgufConfig {
     config.put("use_sliding_window", true);
     config.put("max_window_layers", 0);
     String key = prefix + "attention.sliding_window_pattern";
-    boolean olmo = family.windowedType().equals("olmo3");
-    if (!metadata.has(key) && !olmo) {
+    if (!metadata.has(key) && !family.mixesWindows()) {
       return;
     }
     ArrayNode types = config.putArray("layer_types");

@@ -238,12 +238,13 @@ public final class GgufExport {
     return config.layers().getLast().rope();
   }
 
-  /// A file says one rope; in the layers of OLMo 3 that have a window, it holds unscaled.
+  /// A file says one rope; where a family mixes windows, it holds unscaled in layers with one.
   private void requireOneRope() {
     RopeSpec said = rope();
-    boolean plain = family.windowedType().equals("olmo3");
     RopeSpec inWindows =
-        plain ? new RopeSpec(said.theta(), said.rotaryDim(), new RopeSpec.None()) : said;
+        family.mixesWindows()
+            ? new RopeSpec(said.theta(), said.rotaryDim(), new RopeSpec.None())
+            : said;
     for (LayerSpec layer : config.layers()) {
       boolean windowed = layer.attention().window() != AttentionSpec.NO_WINDOW;
       if (!layer.rope().equals(windowed ? inWindows : said)) {

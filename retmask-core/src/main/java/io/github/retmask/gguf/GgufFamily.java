@@ -26,6 +26,12 @@ record GgufFamily(
     boolean permuted,
     Map<String, String> parts) {
 
+  /// Whether a windowed model has layers that look everywhere among the others, where nothing says
+  /// which, and keeps rope unscaled in those with a window.
+  boolean mixesWindows() {
+    return windowedType.equals("olmo3");
+  }
+
   static final String EMBEDDING = "token_embd.weight";
   static final String HEAD = "output.weight";
 

@@ -105,6 +105,9 @@ public final class WorkJournal implements Closeable {
       journal.recover();
       if (journal.lines == 0) {
         if (existing == Existing.RESUME && Files.exists(output) && Files.size(output) > 0) {
+          if (channel.size() == 0) {
+            Files.delete(file); // begun by this call
+          }
           throw new FormatException(
               output
                   + ": is there already, and not as a result of this command; choose another name, or replace it with --restart");
@@ -116,11 +119,7 @@ public final class WorkJournal implements Closeable {
       }
       return journal;
     } catch (Throwable failure) {
-      boolean empty = channel.size() == 0;
       channel.close();
-      if (empty) {
-        Files.deleteIfExists(file);
-      }
       throw failure;
     }
   }
