@@ -17,8 +17,7 @@ import org.jspecify.annotations.Nullable;
 /// **Order of arithmetic.** Every output element is computed in an order that depends on its own
 /// row alone: not on the number of threads, on the other rows of the batch, or on how a sequence
 /// was cut into chunks; interpreted and compiled code give the same bits. In [#matmul] that order
-/// is one chain of fused multiply-adds over the inner dimension, ascending, starting from zero, so
-/// all backends agree there to the bit.
+/// is given to the bit, so all backends agree there.
 public interface Kernels extends AutoCloseable {
 
   /// Name of the backend, such as `vector`.
@@ -106,14 +105,26 @@ public interface Kernels extends AutoCloseable {
 
   // --- matmul ---------------------------------------------------------------------------------
 
-  /// Linear layer with the weight as checkpoints store it: `out = x W^T + bias`. The chain of
-  /// multiply-adds starts from zero; the bias is added last.
+  /// Linear layer with the weight as checkpoints store it: `out = x W^T + bias`.
+  ///
+  /// Step i of the inner dimension belongs to chain `i mod` [#chains]. Every chain is one of fused
+  /// multiply-adds over ascending i from zero; eight of them are then added as `((c0 + c4) + (c2 +
+  /// c6)) + ((c1 + c5) + (c3 + c7))`, and the bias last.
   ///
   /// @param out `[N,O]`
   /// @param x `[N,I]`
   /// @param weight `[O,I]`
   /// @param bias `[O]` or null
   void matmul(Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias);
+
+  /// Chains per output of [#matmul]: with eight, one row can be multiplied at the speed of reading
+  /// the weight as it is stored; below 512 elements weights are small, and one is faster with many
+  /// rows.
+  ///
+  /// @param inner elements of the inner dimension
+  static int chains(int inner) {
+    return inner < 512 ? 1 : 8;
+  }
 
   /// `dx (+)= dOut W`.
   ///

@@ -184,24 +184,30 @@ final class ReferenceKernels implements Kernels {
     out.copyFrom(product);
   }
 
-  /// `x W^T`, each element the chain of multiply-adds that the contract fixes; `[N,O]`.
+  /// `x W^T`, each element in the order that the contract fixes; `[N,O]`.
   private static float[] linear(Tensor x, Tensor weight) {
     int rows = (int) x.dim(0);
     int inner = (int) x.dim(1);
     int outs = (int) weight.dim(0);
     float[] xs = x.toFloats(); // [N,I]
+    int chains = Kernels.chains(inner);
+    float[] sums = new float[chains];
     float[] out = new float[Math.multiplyExact(rows, outs)];
     for (int o = 0; o < outs; o++) {
       float[] w = row(weight, o); // [I]
       for (int n = 0; n < rows; n++) {
-        float sum = 0;
+        Arrays.fill(sums, 0f);
         for (int k = 0; k < inner; k++) {
-          sum = Math.fma(xs[n * inner + k], w[k], sum);
+          sums[k % chains] = Math.fma(xs[n * inner + k], w[k], sums[k % chains]);
         }
-        out[n * outs + o] = sum;
+        out[n * outs + o] = chains == 1 ? sums[0] : tree(sums);
       }
     }
     return out;
+  }
+
+  private static float tree(float[] c) {
+    return ((c[0] + c[4]) + (c[2] + c[6])) + ((c[1] + c[5]) + (c[3] + c[7]));
   }
 
   @Override

@@ -36,6 +36,10 @@ abstract class BlockWeightsContract extends OpContract {
       for (int[] s : new int[][] {{1, 1, 1}, {1, 5, 207}, {3, 2, 13}, {17, 3, 65}, {49, 5, 67}}) {
         cases.add(new Case(dtype, s[0], s[1] * block, s[2]));
       }
+      int chained = (544 + block - 1) / block * block; // eight chains
+      for (int rows : new int[] {1, 2, 5, 26}) {
+        cases.add(new Case(dtype, rows, chained, 7));
+      }
     }
     return cases;
   }

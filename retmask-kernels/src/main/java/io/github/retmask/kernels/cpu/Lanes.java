@@ -20,6 +20,10 @@ final class Lanes {
   /// Floats in a vector: 4, 8 or 16.
   static final int WIDTH = FLOAT.length();
 
+  /// Vectors that hold the eight chains of a matmul's output, or half of them.
+  static final VectorSpecies<Float> CHAINS_OF_8 =
+      VectorSpecies.of(float.class, VectorShape.forBitSize(Math.min(256, 32 * WIDTH)));
+
   static final ByteOrder LE = ByteOrder.LITTLE_ENDIAN;
   static final ValueLayout.OfFloat F32 = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(LE);
   static final ValueLayout.OfShort I16 = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(LE);

@@ -864,7 +864,7 @@ final class VectorAttention {
               dScore, i * KEYS, KEYS, panel, p * BLOCK, dQueries, c, dRow, rows, columns, end);
         }
       }
-      for (int j = 0; j < KEYS; j += Tiles.TILE) {
+      for (int j = 0; j < KEYS; j += 2 * Lanes.WIDTH) {
         int first = Math.max(0, block + j - from); // earlier queries see none of these keys
         for (int p = 0; p < call.panels && first < count; p++) {
           int a = p * stride + first * COLUMNS;

@@ -2,10 +2,13 @@ package io.github.retmask.kernels.cpu;
 
 import io.github.retmask.backend.Accumulate;
 import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.backend.TensorAssert;
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -37,27 +40,50 @@ class VectorMatmulTest {
 
   @ParameterizedTest
   @CsvSource({
-    "47,   300, 321", // few rows, three passes, two blocks of columns
-    "48,   257,  65",
+    "23,   300, 321", // few rows: every task packs
+    "24,   257,  65",
     "48,     1, 300",
-    "199,  520, 257", // two blocks of rows
+    "199,  520, 257", // blocks of rows and columns
+    "24,   512,   4", // dot products
+    "23,  1024, 131",
+    "25,  4100,  99", // several passes over each chain
     "1000, 256,  64",
-    "50, 17000, 300" // B in two parts
+    "50, 24000, 300", // B in parts
+    "200, 30000, 10" // A in parts
   })
-  void everyCutGivesTheChainToTheBit(int n, int k, int o) {
+  void everyCutGivesTheSameBits(int n, int k, int o) {
     try (Kernels one = new VectorKernels(1);
+        Kernels reference = new ReferenceBackend().open(1);
         TensorArena arena = one.arena(TensorArena.Lifetime.STEP)) {
       Tensor x = random(arena, 1, n, k);
       Tensor w = random(arena, 2, o, k);
-      float[] want = chain(x.toFloats(), w.toFloats(), n, k, o);
+      Tensor want = arena.floats("want", n, o);
+      reference.matmul(want, x, w, null);
       for (int threads = 1; threads <= 3; threads++) {
         try (Kernels kernels = new VectorKernels(threads)) {
           Tensor out = arena.floats("out", n, o);
           kernels.matmul(out, x, w, null);
           TensorAssert.assertThat("out with " + threads + " threads", out.toFloats(), n, o)
-              .hasBits(want);
+              .hasBits(want.toFloats());
         }
       }
+    }
+  }
+
+  /// Weights that a program keeps on the heap are read another way.
+  @Test
+  void weightsOnTheHeapGiveTheSameBits() {
+    try (Kernels kernels = new VectorKernels(2);
+        TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
+      Tensor x = random(arena, 1, 3, 600);
+      Tensor w = random(arena, 2, 21, 600);
+      byte[] bytes = w.segment().toArray(ValueLayout.JAVA_BYTE);
+      Tensor heap = Tensor.host("w", DType.F32, w.shape(), MemorySegment.ofArray(bytes));
+      Tensor want = arena.floats("want", 3, 21);
+      Tensor out = arena.floats("out", 3, 21);
+      kernels.matmul(want, x, w, null);
+      kernels.matmul(out, x, heap, null);
+      TensorAssert.assertThat("out", out.toFloats(), 3, 21).hasBits(want.toFloats());
     }
   }
 

@@ -1,0 +1,40 @@
+package io.github.retmask.kernels.cpu;
+
+/// How the inner dimension of a product is laid out when packed. Step k belongs to chain `k mod
+/// chains`; a chain is cut into passes, so that what a tile reads of B in one go fits L1.
+/// Packed operands hold, pass after pass, one slice per chain. The last steps of chains that come
+/// out shorter are zeros in both operands, which leaves every sum as it is: no sum is ever -0.
+///
+/// @param inner elements of the inner dimension
+/// @param chains sums per output
+/// @param length steps of a chain
+/// @param passes pieces of a chain
+record ChainLayout(int inner, int chains, int length, int passes) {
+  /// Steps of a pass at most. A slice of a tile's columns of B then takes 16 (AVX2) or 24 KiB.
+  private static final int DEPTH = Lanes.WIDTH == 8 ? 256 : 128;
+
+  static ChainLayout of(int inner, int chains) {
+    int length = (inner + chains - 1) / chains;
+    return new ChainLayout(inner, chains, length, Math.max(1, (length + DEPTH - 1) / DEPTH));
+  }
+
+  /// First step of a pass within its chain; passes come out equally long.
+  int begin(int pass) {
+    return (int) ((long) length * pass / passes);
+  }
+
+  /// Steps of a pass.
+  int steps(int pass) {
+    return begin(pass + 1) - begin(pass);
+  }
+
+  /// First k of a pass.
+  int firstOf(int pass) {
+    return Math.min(inner, begin(pass) * chains);
+  }
+
+  /// Packed elements of the inner dimension, padding included.
+  int padded() {
+    return length * chains;
+  }
+}

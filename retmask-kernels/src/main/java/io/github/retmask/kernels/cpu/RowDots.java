@@ -1,0 +1,41 @@
+package io.github.retmask.kernels.cpu;
+
+import io.github.retmask.tensor.DType;
+import java.lang.foreign.MemorySegment;
+import org.jspecify.annotations.Nullable;
+
+/// Dot products of one or two rows of x with stored rows of a weight, in the eight chains of
+/// [io.github.retmask.backend.Kernels#matmul]: step i goes to lane i mod 8 of a vector of eight, or of
+/// two of four. The weight is read once, where it lies.
+interface RowDots {
+  /// Lanes of the vectors that hold chains.
+  int LANES = Math.min(8, Lanes.WIDTH);
+
+  /// Chains per output.
+  int CHAINS = 8;
+
+  /// Stored rows per call.
+  int ROWS = 4;
+
+  /// [#ROWS] stored rows with one row of x: `sums[8 r + chain]`.
+  ///
+  /// @param weight off-heap
+  /// @param at byte of the first stored row
+  /// @param inner elements of a row, a multiple of 8
+  void one(MemorySegment weight, long at, float[] x, int xAt, int inner, float[] sums, int sumsAt);
+
+  /// [#ROWS] stored rows with two rows of x, `inner` apart: the second's sums follow those of the
+  /// first.
+  void two(MemorySegment weight, long at, float[] x, int xAt, int inner, float[] sums, int sumsAt);
+
+  /// The kernel of a type, or null where rows are widened before.
+  static @Nullable RowDots of(DType type) {
+    return switch (type) {
+      case F32 -> FloatDots.INSTANCE;
+      case BF16 -> BFloat16Dots.INSTANCE;
+      case Q8_0 -> LANES == 8 ? Q8Dots.INSTANCE : null;
+      case Q4_0 -> LANES == 8 ? Q4Dots.INSTANCE : null;
+      default -> null;
+    };
+  }
+}

@@ -1,0 +1,32 @@
+package io.github.retmask.kernels.cpu;
+
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorSpecies;
+
+/// The dot products of [RowDots] with rows that were widened to a heap array.
+final class WideDots {
+  private static final VectorSpecies<Float> SPECIES = Lanes.CHAINS_OF_8;
+
+  private WideDots() {}
+
+  /// Four rows of w, dense, with one row of x.
+  static void one(float[] w, float[] x, int xAt, int inner, float[] sums, int sumsAt) {
+    for (int lane = 0; lane < RowDots.CHAINS; lane += RowDots.LANES) {
+      FloatVector s0 = FloatVector.zero(SPECIES);
+      FloatVector s1 = FloatVector.zero(SPECIES);
+      FloatVector s2 = FloatVector.zero(SPECIES);
+      FloatVector s3 = FloatVector.zero(SPECIES);
+      for (int i = lane; i < inner; i += RowDots.CHAINS) {
+        FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
+        s0 = FloatVector.fromArray(SPECIES, w, i).fma(x0, s0);
+        s1 = FloatVector.fromArray(SPECIES, w, inner + i).fma(x0, s1);
+        s2 = FloatVector.fromArray(SPECIES, w, 2 * inner + i).fma(x0, s2);
+        s3 = FloatVector.fromArray(SPECIES, w, 3 * inner + i).fma(x0, s3);
+      }
+      s0.intoArray(sums, sumsAt + lane);
+      s1.intoArray(sums, sumsAt + lane + 8);
+      s2.intoArray(sums, sumsAt + lane + 16);
+      s3.intoArray(sums, sumsAt + lane + 24);
+    }
+  }
+}
