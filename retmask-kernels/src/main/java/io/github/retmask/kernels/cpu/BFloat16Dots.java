@@ -20,7 +20,24 @@ final class BFloat16Dots implements RowDots {
   private BFloat16Dots() {}
 
   @Override
-  public void one(
+  public void multiply(
+      MemorySegment weight,
+      long at,
+      float[] x,
+      int xAt,
+      int count,
+      int inner,
+      float[] sums,
+      int sumsAt,
+      Scratch scratch) {
+    if (count == 1) {
+      one(weight, at, x, xAt, inner, sums, sumsAt);
+    } else {
+      two(weight, at, x, xAt, inner, sums, sumsAt);
+    }
+  }
+
+  private static void one(
       MemorySegment weight, long at, float[] x, int xAt, int inner, float[] sums, int sumsAt) {
     MemorySegment w = OffHeap.cast(weight);
     long row = 2L * inner;
@@ -50,8 +67,7 @@ final class BFloat16Dots implements RowDots {
     }
   }
 
-  @Override
-  public void two(
+  private static void two(
       MemorySegment weight, long at, float[] x, int xAt, int inner, float[] sums, int sumsAt) {
     MemorySegment w = OffHeap.cast(weight);
     long row = 2L * inner;

@@ -58,12 +58,9 @@ final class FewRows {
               wide(w, type, first, xs, rows, inner, sums, scratch);
             } else {
               for (int r = 0; r < rows; r += 2) {
+                int count = Math.min(2, rows - r);
                 int sum = r * RowDots.ROWS * RowDots.CHAINS;
-                if (r + 1 < rows) {
-                  dots.two(w, first * rowBytes, xs, r * inner, inner, sums, sum);
-                } else {
-                  dots.one(w, first * rowBytes, xs, r * inner, inner, sums, sum);
-                }
+                dots.multiply(w, first * rowBytes, xs, r * inner, count, inner, sums, sum, scratch);
               }
             }
             for (int r = 0; r < rows; r++) {

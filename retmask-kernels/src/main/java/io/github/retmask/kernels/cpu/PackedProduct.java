@@ -28,6 +28,9 @@ record PackedProduct(
   /// Columns of a block of C at most, a multiple of every tile's.
   private static final int WIDTH = 192;
 
+  /// Floats of B that the blocks of some columns share, 384 KiB of L2.
+  private static final int CACHED = 96 << 10;
+
   /// Floats of an operand that are packed at once, 16 MiB.
   private static final long PACKED = 1 << 22;
 
@@ -147,7 +150,8 @@ record PackedProduct(
     long work = ((long) rows + (packedB == null ? PACKING : 0)) * columns * layout.padded();
     long wanted = pool.threads() == 1 ? 1 : Math.min(4L * pool.threads(), work / SMALL);
     int heights = (rows + ROWS - 1) / ROWS;
-    int width = WIDTH;
+    int fitting = CACHED / Math.max(1, layout.padded()) / Tiles.COLUMNS * Tiles.COLUMNS;
+    int width = Math.max(Tiles.COLUMNS, Math.min(WIDTH, fitting));
     while (width > Tiles.COLUMNS && (long) heights * ((columns + width - 1) / width) < wanted) {
       width = roundUp(width / 2, Tiles.COLUMNS);
     }
@@ -160,8 +164,8 @@ record PackedProduct(
         Math.max(1, tasks / Math.max(1, wanted)),
         (from, to, scratch) -> {
           for (int task = (int) from; task < to; task++) {
-            int r = task / widths * ROWS;
-            int j = task % widths * columnsOfBlock;
+            int r = task % heights * ROWS; // one block after the other reads the same of B
+            int j = task / heights * columnsOfBlock;
             int some = Math.min(columnsOfBlock, columns - j);
             int lines = Math.min(ROWS, rows - r);
             block(packedA, r, lines, m0 + r, packedB, j, some, n0 + j, scratch);

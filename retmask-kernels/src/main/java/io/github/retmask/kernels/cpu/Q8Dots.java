@@ -18,19 +18,23 @@ final class Q8Dots implements RowDots {
   private Q8Dots() {}
 
   @Override
-  public void one(
-      MemorySegment weight, long at, float[] x, int xAt, int inner, float[] sums, int sumsAt) {
+  public void multiply(
+      MemorySegment weight,
+      long at,
+      float[] x,
+      int xAt,
+      int count,
+      int inner,
+      float[] sums,
+      int sumsAt,
+      Scratch scratch) {
     long row = inner / 32L * BLOCK;
-    for (int r = 0; r < ROWS; r += 2) {
-      rows(weight, at + r * row, row, x, xAt, inner / 32, sums, sumsAt + 8 * r);
+    for (int j = 0; j < count; j++) {
+      for (int r = 0; r < ROWS; r += 2) {
+        int sum = sumsAt + (j * ROWS + r) * CHAINS;
+        rows(weight, at + r * row, row, x, xAt + j * inner, inner / 32, sums, sum);
+      }
     }
-  }
-
-  @Override
-  public void two(
-      MemorySegment weight, long at, float[] x, int xAt, int inner, float[] sums, int sumsAt) {
-    one(weight, at, x, xAt, inner, sums, sumsAt);
-    one(weight, at, x, xAt + inner, inner, sums, sumsAt + ROWS * CHAINS);
   }
 
   private static void rows(

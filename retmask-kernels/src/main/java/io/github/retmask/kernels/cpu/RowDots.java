@@ -17,16 +17,23 @@ interface RowDots {
   /// Stored rows per call.
   int ROWS = 4;
 
-  /// [#ROWS] stored rows with one row of x: `sums[8 r + chain]`.
+  /// [#ROWS] stored rows with `count` rows of x, `inner` apart: `sums[8 (ROWS j + r) + chain]` for
+  /// row j of x and stored row r.
   ///
   /// @param weight off-heap
   /// @param at byte of the first stored row
+  /// @param count one or two
   /// @param inner elements of a row, a multiple of 8
-  void one(MemorySegment weight, long at, float[] x, int xAt, int inner, float[] sums, int sumsAt);
-
-  /// [#ROWS] stored rows with two rows of x, `inner` apart: the second's sums follow those of the
-  /// first.
-  void two(MemorySegment weight, long at, float[] x, int xAt, int inner, float[] sums, int sumsAt);
+  void multiply(
+      MemorySegment weight,
+      long at,
+      float[] x,
+      int xAt,
+      int count,
+      int inner,
+      float[] sums,
+      int sumsAt,
+      Scratch scratch);
 
   /// The kernel of a type, or null where rows are widened before.
   static @Nullable RowDots of(DType type) {
