@@ -29,7 +29,7 @@ public record MemoryPlan(long weights, long keysValues, long activations) {
     ModelConfig config = model.config();
     int step = Math.min(prefillTokens, positions) + rows; // other rows decode meanwhile
     return new MemoryPlan(
-        mapped(model),
+        weightBytes(model, true),
         KvCache.bytes(config, rows, capacity(positions)),
         stepBytes(config, step, rows) + ropeBytes(config, positions));
   }
@@ -39,10 +39,15 @@ public record MemoryPlan(long weights, long keysValues, long activations) {
     return Math.max(1, positions - 1);
   }
 
-  private static long mapped(Transformer model) {
+  /// Weights that lie in memory of this process already, and count in no plan: bytes.
+  public static long heldWeights(Transformer model) {
+    return weightBytes(model, false);
+  }
+
+  private static long weightBytes(Transformer model, boolean mapped) {
     long bytes = 0;
     for (Tensor tensor : model.weights().tensors()) {
-      if (tensor.storage() instanceof Storage.Host host && host.segment().isMapped()) {
+      if (tensor.storage() instanceof Storage.Host host && host.segment().isMapped() == mapped) {
         bytes += host.bytes();
       }
     }

@@ -4,6 +4,7 @@ import io.github.retmask.backend.AttentionSpec;
 import io.github.retmask.io.ConfigReader;
 import io.github.retmask.io.FormatException;
 import io.github.retmask.io.ModelFiles;
+import io.github.retmask.io.RowEncoder;
 import io.github.retmask.model.LayerSpec;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.RopeSpec;

@@ -7,6 +7,8 @@ import io.github.retmask.io.Checkpoint;
 import io.github.retmask.io.ConfigReader;
 import io.github.retmask.io.FormatException;
 import io.github.retmask.io.ModelFiles;
+import io.github.retmask.io.Quantization;
+import io.github.retmask.io.QuantizedFiles;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.model.Weights;
@@ -17,14 +19,18 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashSet;
 import java.util.Set;
+import java.util.function.BiFunction;
 import org.jspecify.annotations.Nullable;
 
 /// A checkpoint folder in the layout of Hugging Face or a GGUF file, opened for use. Weights are read
 /// straight from the memory-mapped files, in the type they are stored in; nothing is copied, but see
-/// [GgufModel].
+/// [GgufModel], or are rounded on opening ([#openQuantized]).
 ///
 /// For one thread, as its [#transformer] is. Close it after everything that uses its weights.
 public final class PretrainedModel implements AutoCloseable {
+  private static final String EMBEDDINGS = "model.embed_tokens.weight";
+  private static final String LM_HEAD = "lm_head.weight";
+
   private final ModelFiles files;
   private final Architecture architecture;
   private final ModelConfig config;
@@ -52,14 +58,42 @@ public final class PretrainedModel implements AutoCloseable {
   ///   another shape than config.json says, or not supported
   /// @throws IOException when the system refuses to read
   public static PretrainedModel open(Path model, Ops ops) throws IOException {
+    return open(model, ops, (files, _) -> files);
+  }
+
+  /// Opens a folder or a GGUF file for inference with its matrices rounded, see [QuantizedFiles].
+  ///
+  /// @param ops what computes; outlives the model
+  /// @throws FormatException as [#open], or naming a matrix with a value that blocks are not made for
+  /// @throws IOException when the system refuses to read
+  public static PretrainedModel openQuantized(
+      Path model, Ops ops, Quantization to, QuantizedFiles.Progress progress) throws IOException {
+    return open(
+        model,
+        ops,
+        (files, config) ->
+            new QuantizedFiles(
+                files,
+                to,
+                config.tiedEmbeddings() ? EMBEDDINGS : LM_HEAD,
+                ops.threads() > 1,
+                progress));
+  }
+
+  private static PretrainedModel open(
+      Path model, Ops ops, BiFunction<ModelFiles, ModelConfig, ModelFiles> wrap)
+      throws IOException {
     boolean isFile = Files.isRegularFile(model);
-    ModelFiles files = isFile ? GgufModel.open(model) : Checkpoint.open(model);
+    ModelFiles source = isFile ? GgufModel.open(model) : Checkpoint.open(model);
+    ModelFiles opened = source;
     try {
-      ConfigReader json = files.config();
+      ConfigReader json = source.config();
       Architecture architecture = Architecture.of(json);
       Path configFile = isFile ? model : model.resolve("config.json");
       ModelConfig config = config(architecture, json, configFile);
       GenerationConfig generation = GenerationConfig.read(model, json);
+      ModelFiles files = wrap.apply(source, config);
+      opened = files;
       Set<String> read = new HashSet<>();
       Weights weights =
           architecture.weights(
@@ -73,7 +107,7 @@ public final class PretrainedModel implements AutoCloseable {
       return new PretrainedModel(
           files, architecture, config, generation, new Transformer(config, weights, ops));
     } catch (Throwable failure) {
-      files.close();
+      opened.close();
       throw failure;
     }
   }
@@ -84,7 +118,7 @@ public final class PretrainedModel implements AutoCloseable {
     for (ModelFiles.Stored stored : files.stored()) {
       String name = stored.name();
       boolean derived =
-          name.endsWith(".rotary_emb.inv_freq") || tied && name.equals("lm_head.weight");
+          name.endsWith(".rotary_emb.inv_freq") || tied && name.equals(LM_HEAD);
       if (!derived && !read.contains(name)) {
         throw new FormatException(
             "%s: tensor %s has no place in the model that config.json describes"
@@ -114,10 +148,15 @@ public final class PretrainedModel implements AutoCloseable {
 
   /// The folder behind it, of which changed copies can be written.
   ///
-  /// @throws FormatException when the model comes from a GGUF file
+  /// @throws FormatException when the model comes from a GGUF file, or was rounded
   public Checkpoint checkpoint() {
     if (files instanceof Checkpoint checkpoint) {
       return checkpoint;
+    }
+    if (files instanceof QuantizedFiles quantized) {
+      throw new FormatException(
+          "%s: opened as %s; changed copies are written of the weights as they are stored"
+              .formatted(files.path(), quantized.quantization().label()));
     }
     throw new FormatException(
         files.path()
@@ -133,7 +172,7 @@ public final class PretrainedModel implements AutoCloseable {
     return config;
   }
 
-  /// The weights, views of the mapped files.
+  /// The weights, views of the mapped files unless they were rounded.
   public Weights weights() {
     return transformer.weights();
   }

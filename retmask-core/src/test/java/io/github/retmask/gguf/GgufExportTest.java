@@ -10,6 +10,7 @@ import io.github.retmask.backend.Ops;
 import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.io.Checkpoint;
 import io.github.retmask.io.FormatException;
+import io.github.retmask.io.RowEncoder;
 import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;

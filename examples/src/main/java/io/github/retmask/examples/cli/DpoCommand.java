@@ -48,6 +48,7 @@ final class DpoCommand implements Callable<Integer> {
   @Mixin private final MaskOptions mask = new MaskOptions();
   @Mixin private final ChatOptions template = new ChatOptions();
   @Mixin private final ResumeOptions resume = new ResumeOptions();
+  @Mixin private final NoQuantizeOption stored = new NoQuantizeOption();
 
   @Option(
       names = "--pairs",

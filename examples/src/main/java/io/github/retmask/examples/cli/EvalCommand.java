@@ -65,7 +65,7 @@ final class EvalCommand implements Callable<Integer> {
 
   private final Console console;
 
-  @Mixin private final ModelOptions model = new ModelOptions();
+  @Mixin private final InferenceOptions model = new InferenceOptions();
   @Mixin private final MaskOptions mask = new MaskOptions();
   @Mixin private final MaskPhaseOption phase = new MaskPhaseOption();
   @Mixin private final TrialOptions source = new TrialOptions();
@@ -134,6 +134,7 @@ final class EvalCommand implements Callable<Integer> {
         "model",
         CheckpointFingerprint.of(opened.files(), CheckpointFingerprint.Coverage.SAMPLED).text());
     options.put("suite", suite);
+    model.describe(options);
     options.put("arms", String.join(",", arms.keySet()));
     options.put("backend", opened.transformer().ops().backend());
     mask.describe(options);

@@ -34,6 +34,7 @@ final class ExportCommand implements Callable<Integer> {
   private final Console console;
 
   @Mixin private final ModelOptions model = new ModelOptions();
+  @Mixin private final NoQuantizeOption stored = new NoQuantizeOption();
 
   @Option(names = "--out", paramLabel = "FILE", required = true, description = "File to write.")
   private Path out = Path.of("");

@@ -52,7 +52,7 @@ final class GenerateCommand implements Callable<Integer> {
 
   private final Console console;
 
-  @Mixin private final ModelOptions model = new ModelOptions();
+  @Mixin private final InferenceOptions model = new InferenceOptions();
   @Mixin private final MaskOptions mask = new MaskOptions();
   @Mixin private final MaskPhaseOption phase = new MaskPhaseOption();
   @Mixin private final SamplingOptions sampling = new SamplingOptions();
@@ -150,7 +150,7 @@ final class GenerateCommand implements Callable<Integer> {
           requests.add(request);
         }
       }
-      try (Generator generator = new Generator(opened.transformer(), memory.limits())) {
+      try (Generator generator = new Generator(opened.transformer(), memory.limits(opened.transformer()))) {
         if (requests.size() == 1 && input.file == null && !printIds) {
           stream(generator, requests.getFirst(), opened.tokenizer(), asked.getFirst().stopTexts());
         } else {

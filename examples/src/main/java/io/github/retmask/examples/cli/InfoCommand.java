@@ -6,6 +6,8 @@ import io.github.retmask.backend.Backends;
 import io.github.retmask.generate.Generator;
 import io.github.retmask.generate.MemoryPlan;
 import io.github.retmask.io.CheckpointFingerprint;
+import io.github.retmask.io.QuantizedFiles;
+import io.github.retmask.io.RoundingError;
 import io.github.retmask.model.LayerSpec;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.RopeSpec;
@@ -20,11 +22,14 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
+import java.util.SequencedMap;
 import java.util.TreeMap;
 import java.util.concurrent.Callable;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ExitCode;
 import picocli.CommandLine.Mixin;
@@ -39,14 +44,20 @@ import picocli.CommandLine.Option;
       "Memory is what generating in one row takes at that context, computed beforehand; the Java",
       "machine and the tokenizer take some 0.3 GiB more.",
       "",
+      "With --quantize it also says how far rounding takes each kind of matrix from the stored one:",
+      "the error's norm relative to the matrix' (||W - Wq|| / ||W||), and the largest difference; and",
+      "with a text, how far the predictions after its tokens lie apart: the Kullback-Leibler",
+      "divergence from the stored model's, and how often both have the same likeliest next token.",
+      "",
       "Examples:",
       "  retmask info bundled:tiny",
-      "  retmask info MODEL --context 32768"
+      "  retmask info MODEL --context 32768",
+      "  retmask info bundled:tiny --quantize q4_0 --text \"code mira is 12 15 31 .\""
     })
 final class InfoCommand implements Callable<Integer> {
   private final Console console;
 
-  @Mixin private final ModelOptions model = new ModelOptions();
+  @Mixin private final InferenceOptions model = new InferenceOptions();
 
   @Option(
       names = "--context",
@@ -54,12 +65,17 @@ final class InfoCommand implements Callable<Integer> {
       description = "Positions to give the memory for (default: the model's longest context).")
   private @Nullable Integer context;
 
+  @ArgGroup private @Nullable TextOrIds compared;
+
   InfoCommand(Console console) {
     this.console = console;
   }
 
   @Override
   public Integer call() throws IOException {
+    if (compared != null && !model.isQuantized()) {
+      throw new UsageException("--text and --ids are for --quantize: rounded weights read them");
+    }
     try (Session session = model.open(console)) {
       PretrainedModel opened = session.model();
       ModelConfig config = opened.config();
@@ -88,6 +104,12 @@ final class InfoCommand implements Callable<Integer> {
       row("rope", byLayer(config, spec -> rope(spec.rope())));
       row("positions", Units.count(config.maxPositions()));
       weights(opened);
+      if (opened.files() instanceof QuantizedFiles files) {
+        quantization(files);
+      }
+      if (compared != null) {
+        difference(opened, compared.tokens(opened));
+      }
       memory(opened.transformer(), positions);
       tokenizer(opened);
       row("generation", generation(opened.generation()));
@@ -131,13 +153,73 @@ final class InfoCommand implements Callable<Integer> {
     }
     row(
         "weights",
-        "%s, %s in %d %s of %s, memory-mapped"
+        "%s, %s %s %d %s of %s%s"
             .formatted(
                 String.join(" + ", types),
                 Units.bytes(bytes),
+                model.files() instanceof QuantizedFiles ? "rounded from" : "in",
                 files,
                 files == 1 ? "file" : "files",
-                Units.bytes(fileBytes)));
+                Units.bytes(fileBytes),
+                model.files() instanceof QuantizedFiles ? "" : ", memory-mapped"));
+  }
+
+  /// A row per kind and type of matrix.
+  private void quantization(QuantizedFiles files) {
+    SequencedMap<String, RoundingError> rounded = new LinkedHashMap<>();
+    SequencedMap<String, Integer> counts = new LinkedHashMap<>();
+    for (QuantizedFiles.Matrix matrix : files.matrices()) {
+      Tensor stored = matrix.stored();
+      String[] parts = stored.name().split("\\."); // ..., kind, weight
+      String kind = parts[Math.max(0, parts.length - 2)];
+      String what;
+      if (matrix.isRounded()) {
+        what = "%s %s".formatted(kind, matrix.used().dtype());
+        rounded.merge(what, files.error(matrix), RoundingError::and);
+      } else {
+        String why =
+            stored.dtype().isBlock()
+                ? "in blocks already"
+                : "rows of %d are no whole blocks of 32".formatted(stored.dim(1));
+        what = "%s %s: %s".formatted(kind, stored.dtype(), why);
+      }
+      counts.merge(what, 1, Integer::sum);
+    }
+    counts.forEach(
+        (what, count) -> {
+          RoundingError error = rounded.get(what);
+          String matrices = count == 1 ? "1 matrix" : count + " matrices";
+          if (error == null) {
+            row("as stored", "%s; %s".formatted(what, matrices));
+          } else {
+            row(
+                "quantized",
+                String.format(
+                    Locale.ROOT,
+                    "%s: relative error %.3f %%, largest difference %.3g; %s",
+                    what,
+                    100 * error.relative(),
+                    error.largest(),
+                    matrices));
+          }
+        });
+  }
+
+  private void difference(PretrainedModel rounded, int[] ids) throws IOException {
+    try (PretrainedModel stored =
+        PretrainedModel.open(rounded.folder(), rounded.transformer().ops())) {
+      LogitsDifference apart =
+          LogitsDifference.of(stored.transformer(), rounded.transformer(), ids);
+      row(
+          "predictions",
+          String.format(
+              Locale.ROOT,
+              "divergence %.3g nats in the mean, %.3g at most; the same first choice after %d of %d tokens",
+              apart.meanKl(),
+              apart.largestKl(),
+              apart.sameFirst(),
+              apart.tokens()));
+    }
   }
 
   private int positions(ModelConfig config) {
@@ -156,7 +238,9 @@ final class InfoCommand implements Callable<Integer> {
     row("context", Units.count(positions) + " positions");
     row("keys, values", Units.bytes(plan.keysValues()));
     row("activations", Units.bytes(plan.activations()));
-    row("total", Units.bytes(plan.total()) + " with the weights");
+    row(
+        "total",
+        Units.bytes(plan.total() + MemoryPlan.heldWeights(transformer)) + " with the weights");
     long usable = limits.memoryBytes();
     int fits = MemoryPlan.positionsWithin(usable, transformer, limits.prefillTokens());
     row(

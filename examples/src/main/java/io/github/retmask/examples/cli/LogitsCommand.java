@@ -31,7 +31,7 @@ import picocli.CommandLine.Option;
 final class LogitsCommand implements Callable<Integer> {
   private final Console console;
 
-  @Mixin private final ModelOptions model = new ModelOptions();
+  @Mixin private final InferenceOptions model = new InferenceOptions();
   @Mixin private final MaskOptions mask = new MaskOptions();
 
   @ArgGroup(multiplicity = "1")

@@ -29,6 +29,7 @@ final class MaskCommand implements Callable<Integer> {
 
   @Mixin private final ModelOptions model = new ModelOptions();
   @Mixin private final MaskOptions mask = new MaskOptions();
+  @Mixin private final NoQuantizeOption stored = new NoQuantizeOption();
 
   @Option(names = "--out", paramLabel = "DIR", required = true, description = "Folder to write.")
   private Path out = Path.of("");

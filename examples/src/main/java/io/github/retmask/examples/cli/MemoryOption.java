@@ -1,6 +1,8 @@
 package io.github.retmask.examples.cli;
 
 import io.github.retmask.generate.Generator;
+import io.github.retmask.generate.MemoryPlan;
+import io.github.retmask.model.Transformer;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
@@ -19,10 +21,12 @@ final class MemoryOption {
               + " of what is free).")
   private @Nullable Long bytes;
 
-  /// Limits for a generator.
-  Generator.Options limits() {
+  /// Limits for a generator. Weights that are in memory already count here, and in no plan.
+  Generator.Options limits(Transformer model) {
     Generator.Options defaults = Generator.Options.defaults();
-    return bytes == null ? defaults : defaults.withMemoryBytes(bytes);
+    return bytes == null
+        ? defaults
+        : defaults.withMemoryBytes(Math.max(1, bytes - MemoryPlan.heldWeights(model)));
   }
 
   /// Reads `12g`, `900m` or `64k`, in powers of 1024.

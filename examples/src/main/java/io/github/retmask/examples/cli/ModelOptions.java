@@ -1,6 +1,7 @@
 package io.github.retmask.examples.cli;
 
 import io.github.retmask.io.FormatException;
+import io.github.retmask.pretrained.PretrainedModel;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -8,7 +9,7 @@ import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Parameters;
 
 /// The model that a command works on, and what computes.
-final class ModelOptions {
+class ModelOptions {
   /// System property with the folder that holds `models/`; the launcher sets it.
   static final String HOME_PROPERTY = "retmask.home";
 
@@ -31,7 +32,12 @@ final class ModelOptions {
   ///
   /// @throws FormatException when there is none
   Session open(Console console) throws IOException {
-    return new Session(existing(model), backend.open(console));
+    return open(console, PretrainedModel::open);
+  }
+
+  /// Opens the model in a way of one's own.
+  final Session open(Console console, Session.Opening opening) throws IOException {
+    return new Session(existing(model), backend.open(console), opening);
   }
 
   /// The folder or file of a model.

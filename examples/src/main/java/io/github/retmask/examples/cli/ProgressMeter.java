@@ -82,4 +82,37 @@ final class ProgressMeter implements AutoCloseable {
       bar.close();
     }
   }
+
+  /// A meter that begins with the first number it hears.
+  static final class Late implements AutoCloseable {
+    private final Console console;
+    private final String task;
+    private final String unit;
+    private @Nullable ProgressMeter meter;
+
+    /// @param task what is done
+    /// @param unit of what
+    Late(Console console, String task, String unit) {
+      this.console = console;
+      this.task = task;
+      this.unit = unit;
+    }
+
+    /// Says how far it is.
+    void at(long done, long total) {
+      ProgressMeter shown = meter;
+      if (shown == null) {
+        shown = new ProgressMeter(console, task, unit, done, total);
+        meter = shown;
+      }
+      shown.at(done, "");
+    }
+
+    @Override
+    public void close() {
+      if (meter != null) {
+        meter.close();
+      }
+    }
+  }
 }

@@ -39,7 +39,7 @@ final class SampleCommand implements Callable<Integer> {
 
   private final Console console;
 
-  @Mixin private final ModelOptions model = new ModelOptions();
+  @Mixin private final InferenceOptions model = new InferenceOptions();
   @Mixin private final MaskOptions mask = new MaskOptions();
   @Mixin private final MaskPhaseOption phase = new MaskPhaseOption();
   @Mixin private final SamplingOptions sampling = new SamplingOptions();
@@ -115,14 +115,14 @@ final class SampleCommand implements Callable<Integer> {
               opened.transformer(),
               new ChatEncoder(opened.tokenizer(), template.variables()),
               options(opened, heads, filter));
-      try (Meter meter = new Meter();
+      try (ProgressMeter.Late meter = new ProgressMeter.Late(console, "sample", "pairs");
           Interruption _ =
               Interruption.guard(
                   console,
                   "retmask sample: interrupted; finished pairs are kept, the same command goes on",
                   Interruption.Stop.AT_ONCE)) {
         PairReport report =
-            sampler.sample(prompts, out, memory.limits(), resume.journal(), meter::done);
+            sampler.sample(prompts, out, memory.limits(opened.transformer()), resume.journal(), meter::at);
         console.line(out + ": " + report);
       }
     }
@@ -155,27 +155,6 @@ final class SampleCommand implements Callable<Integer> {
           filter);
     } catch (IllegalArgumentException e) {
       throw new UsageException("--max-new-tokens, --max-prompt-tokens: " + e.getMessage());
-    }
-  }
-
-  /// A progress meter that begins with the first number it hears.
-  private final class Meter implements AutoCloseable {
-    private @Nullable ProgressMeter meter;
-
-    void done(long pairs, long of) {
-      ProgressMeter shown = meter;
-      if (shown == null) {
-        shown = new ProgressMeter(console, "sample", "pairs", pairs, of);
-        meter = shown;
-      }
-      shown.at(pairs, "");
-    }
-
-    @Override
-    public void close() {
-      if (meter != null) {
-        meter.close();
-      }
     }
   }
 }

@@ -53,7 +53,7 @@ final class ScoreCommand implements Callable<Integer> {
 
   private final Console console;
 
-  @Mixin private final ModelOptions model = new ModelOptions();
+  @Mixin private final InferenceOptions model = new InferenceOptions();
   @Mixin private final TrialOptions source = new TrialOptions();
   @Mixin private final ResumeOptions resume = new ResumeOptions();
   @Mixin private final MemoryOption memory = new MemoryOption();
@@ -89,6 +89,7 @@ final class ScoreCommand implements Callable<Integer> {
       TrialOptions.Made made = source.make(opened, wu, thinkTokens != null, console);
       SortedMap<String, String> options = new TreeMap<>(made.options());
       options.put("method", wu.label());
+      model.describe(options);
       if (thinkTokens != null) {
         options.put("think-tokens", String.valueOf(thinkTokens));
       }
@@ -183,7 +184,7 @@ final class ScoreCommand implements Callable<Integer> {
                 "retmask score: interrupted; finished trials are kept, the same command goes on",
                 Interruption.Stop.AT_ONCE)) {
       ScoredTrials scored =
-          scorer.score(made.trials(), journal, memory.limits(), (done, _) -> meter.at(done, ""));
+          scorer.score(made.trials(), journal, memory.limits(opened.transformer()), (done, _) -> meter.at(done, ""));
       ScoreReport report = scored.report(fingerprint, method(), options);
       journal.finish(
           () -> {

@@ -11,11 +11,17 @@ final class Session implements AutoCloseable {
   private final Kernels kernels;
   private final PretrainedModel model;
 
+  /// How a model is opened.
+  @FunctionalInterface
+  interface Opening {
+    PretrainedModel open(Path model, Ops ops) throws IOException;
+  }
+
   /// Takes over `kernels`.
-  Session(Path folder, Kernels kernels) throws IOException {
+  Session(Path folder, Kernels kernels, Opening opening) throws IOException {
     this.kernels = kernels;
     try {
-      this.model = PretrainedModel.open(folder, new Ops(kernels));
+      this.model = opening.open(folder, new Ops(kernels));
     } catch (Throwable failure) {
       kernels.close();
       throw failure;

@@ -40,6 +40,7 @@ final class TrainCommand implements Callable<Integer> {
 
   @Mixin private final BackendOptions backend = new BackendOptions();
   @Mixin private final ResumeOptions resume = new ResumeOptions();
+  @Mixin private final NoQuantizeOption stored = new NoQuantizeOption();
 
   @Option(names = "--out", paramLabel = "DIR", required = true, description = "Folder to write.")
   private Path out = Path.of("");
