@@ -19,10 +19,10 @@ public record RoundingError(double squaredError, double squaredNorm, double larg
   static RoundingError between(Tensor stored, Tensor rounded, boolean isParallel) {
     LongStream rows = LongStream.range(0, stored.dim(0));
     return (isParallel ? rows.parallel() : rows)
-        .mapToObj(row -> ofRow(stored.slice(row, row + 1), rounded.slice(row, row + 1)))
-        .toList()
-        .stream()
-        .reduce(NONE, RoundingError::and);
+            .mapToObj(row -> ofRow(stored.slice(row, row + 1), rounded.slice(row, row + 1)))
+            .toList()
+            .stream()
+            .reduce(NONE, RoundingError::and);
   }
 
   private static RoundingError ofRow(Tensor stored, Tensor rounded) {

@@ -117,8 +117,7 @@ public final class PretrainedModel implements AutoCloseable {
   private static void requireAllRead(ModelFiles files, Set<String> read, boolean tied) {
     for (ModelFiles.Stored stored : files.stored()) {
       String name = stored.name();
-      boolean derived =
-          name.endsWith(".rotary_emb.inv_freq") || tied && name.equals(LM_HEAD);
+      boolean derived = name.endsWith(".rotary_emb.inv_freq") || tied && name.equals(LM_HEAD);
       if (!derived && !read.contains(name)) {
         throw new FormatException(
             "%s: tensor %s has no place in the model that config.json describes"

@@ -4,7 +4,7 @@ package io.github.retmask.tensor;
 ///
 /// A **block type** stores a fixed number of neighbouring elements of the innermost axis together,
 /// as small integers and what scales them; the layout is that of `block_*` in ggml-common.h. Tensors
-/// of block types are weights that were quantised elsewhere: they are read, never computed into.
+/// of block types are weights that were rounded before: they are read, never computed into.
 public enum DType {
   /// IEEE 754 binary32.
   F32(1, 4),

@@ -150,7 +150,8 @@ final class GenerateCommand implements Callable<Integer> {
           requests.add(request);
         }
       }
-      try (Generator generator = new Generator(opened.transformer(), memory.limits(opened.transformer()))) {
+      try (Generator generator =
+          new Generator(opened.transformer(), memory.limits(opened.transformer()))) {
         if (requests.size() == 1 && input.file == null && !printIds) {
           stream(generator, requests.getFirst(), opened.tokenizer(), asked.getFirst().stopTexts());
         } else {

@@ -59,8 +59,7 @@ record LogitsDifference(int tokens, double meanKl, double largestKl, int sameFir
 
     /// `[T,V]` of the next piece of T tokens.
     float[] next() {
-      int[] part =
-          Arrays.copyOfRange(ids, read, Math.min(read + ForwardPass.PIECE, ids.length));
+      int[] part = Arrays.copyOfRange(ids, read, Math.min(read + ForwardPass.PIECE, ids.length));
       read += part.length;
       Batch.Row row = new Batch.Row(0, part, model.noMask(), Batch.Phase.PREFILL, ids.length);
       Activations a =
@@ -71,8 +70,7 @@ record LogitsDifference(int tokens, double meanKl, double largestKl, int sameFir
               ReadoutRequest.NONE,
               step,
               Observer.NONE);
-      float[] logits =
-          model.logits(a, step, IntStream.range(0, part.length).toArray()).toFloats();
+      float[] logits = model.logits(a, step, IntStream.range(0, part.length).toArray()).toFloats();
       step.reset();
       return logits;
     }

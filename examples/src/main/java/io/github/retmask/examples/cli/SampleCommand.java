@@ -122,7 +122,8 @@ final class SampleCommand implements Callable<Integer> {
                   "retmask sample: interrupted; finished pairs are kept, the same command goes on",
                   Interruption.Stop.AT_ONCE)) {
         PairReport report =
-            sampler.sample(prompts, out, memory.limits(opened.transformer()), resume.journal(), meter::at);
+            sampler.sample(
+                prompts, out, memory.limits(opened.transformer()), resume.journal(), meter::at);
         console.line(out + ": " + report);
       }
     }

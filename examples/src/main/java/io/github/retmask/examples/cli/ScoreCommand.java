@@ -184,7 +184,11 @@ final class ScoreCommand implements Callable<Integer> {
                 "retmask score: interrupted; finished trials are kept, the same command goes on",
                 Interruption.Stop.AT_ONCE)) {
       ScoredTrials scored =
-          scorer.score(made.trials(), journal, memory.limits(opened.transformer()), (done, _) -> meter.at(done, ""));
+          scorer.score(
+              made.trials(),
+              journal,
+              memory.limits(opened.transformer()),
+              (done, _) -> meter.at(done, ""));
       ScoreReport report = scored.report(fingerprint, method(), options);
       journal.finish(
           () -> {

@@ -34,6 +34,8 @@ class BadUsageTest {
           2 | info LLAMA --threads two | '--threads': 'two'
           2 | info LLAMA --threads 0 | --threads 0: want at least 1
           2 | info LLAMA --backend fast | --backend "fast": want auto, cuda, vector or reference
+          2 | info LLAMA --quantize q5_0 | "q5_0", want q8_0 or q4_0
+          2 | info LLAMA --text a | --text and --ids are for --quantize
           1 | info DIR/none | no such folder
           1 | info DIR | no config.json
           1 | info LLAMA/config.json | no GGUF file: it does not begin with the letters GGUF

@@ -1,0 +1,76 @@
+package io.github.retmask.kernels.cpu;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.platform.engine.discovery.DiscoverySelectors.selectClass;
+import static org.junit.platform.launcher.core.LauncherDiscoveryRequestBuilder.request;
+
+import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.KernelsContract;
+import java.io.PrintWriter;
+import java.lang.management.ManagementFactory;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.stream.IntStream;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.platform.launcher.core.LauncherFactory;
+import org.junit.platform.launcher.listeners.SummaryGeneratingListener;
+
+/// The whole contract at every width of vectors that this processor has, each in a JVM of its own.
+/// [VectorKernelsTest] holds it at the preferred one.
+class VectorWidthsTest {
+  static IntStream otherWidths() {
+    int preferred = Lanes.FLOAT.vectorBitSize();
+    return IntStream.of(128, 256, 512).filter(bits -> bits < preferred);
+  }
+
+  @ParameterizedTest
+  @MethodSource("otherWidths")
+  void theContractHoldsAtEveryWidth(int bits) throws Exception {
+    List<String> command = new ArrayList<>();
+    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    for (String given : ManagementFactory.getRuntimeMXBean().getInputArguments()) {
+      if (given.startsWith("--")) {
+        command.add(given); // modules and native access; not agents or heap sizes
+      }
+    }
+    command.add("-ea");
+    command.add("-D" + Lanes.BITS_PROPERTY + "=" + bits);
+    command.add("-cp");
+    command.add(System.getProperty("java.class.path"));
+    command.add(VectorWidthsTest.class.getName());
+    Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+    String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    assertThat(process.waitFor()).as(out).isZero();
+    assertThat(out).contains("tests at %d bits: ".formatted(bits));
+  }
+
+  /// Runs the contract in this JVM; exit code 1 when a test fails, or hardly any was found.
+  static void main(String[] args) {
+    SummaryGeneratingListener listener = new SummaryGeneratingListener();
+    LauncherFactory.create()
+        .execute(request().selectors(selectClass(Contract.class)).build(), listener);
+    var summary = listener.getSummary();
+    summary.printFailuresTo(new PrintWriter(System.out, true), 20);
+    System.out.printf(
+        "tests at %d bits: %d succeeded%n",
+        Lanes.FLOAT.vectorBitSize(), summary.getTestsSucceededCount());
+    boolean good = summary.getTotalFailureCount() == 0 && summary.getTestsSucceededCount() > 300;
+    System.exit(good ? 0 : 1);
+  }
+
+  /// The contract, but for its comparisons between JVMs.
+  static class Contract extends KernelsContract {
+    @Override
+    protected Kernels open(int threads) {
+      return new VectorBackend().open(threads);
+    }
+
+    @Override
+    protected boolean isFoundByName() {
+      return false;
+    }
+  }
+}
