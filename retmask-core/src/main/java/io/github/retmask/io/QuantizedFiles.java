@@ -21,7 +21,8 @@ import java.util.stream.LongStream;
 /// are no whole blocks of 32 and those that are of a block type already.
 ///
 /// What was read of a matrix is given back to the system at once, so that the peak is what is kept and
-/// one matrix. Only matrices that [io.github.retmask.gguf.GgufModel] had to copy stay beside it.
+/// one matrix. Only copies that the source had to make (queries and keys in GGUF files of the llama
+/// architecture, data at odd addresses) stay beside it.
 public final class QuantizedFiles implements ModelFiles {
   private static final Set<String> ROUNDED = Set.of("F32", "BF16", "F16");
   private static final long ALIGNMENT = 64; // one cache line

@@ -39,9 +39,9 @@ class RowEncoderTest {
   /// de.kherud:llama 4.2.0) write for the same row, and the bytes of its third and fourth block.
   @ParameterizedTest
   @CsvSource({
-    "Q8_0, 119c2500, 00000000000000000000000000000000000000000000000000000000000000000000"
+    "Q8_0, a83ce9ef, 00000000000000000000000000000000000000000000000000000000000000000000"
         + "08288191a1b1c0d0e0f000102030404f5f6f8191a1b1c0d0e0f000102030404f5f6f",
-    "Q4_0, b1da2632, 008088888888888888888888888888888888003800112233445566778899aabbccddeeff"
+    "Q4_0, 1b93f5a9, 008088888888888888888888888888888888003800112233445566778899aabbccddeeff"
   })
   void bytesAreThoseOfLlamaCpp(DType dtype, String checksum, String blocks) {
     byte[] bytes = encoded(dtype, row());

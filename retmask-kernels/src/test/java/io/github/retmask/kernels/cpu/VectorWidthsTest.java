@@ -6,29 +6,38 @@ import static org.junit.platform.launcher.core.LauncherDiscoveryRequestBuilder.r
 
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.KernelsContract;
+import java.io.IOException;
 import java.io.PrintWriter;
 import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.stream.IntStream;
-import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.MethodSource;
+import java.util.Map;
+import java.util.SequencedMap;
+import org.junit.jupiter.api.Test;
 import org.junit.platform.launcher.core.LauncherFactory;
 import org.junit.platform.launcher.listeners.SummaryGeneratingListener;
 
 /// The whole contract at every width of vectors that this processor has, each in a JVM of its own.
 /// [VectorKernelsTest] holds it at the preferred one.
 class VectorWidthsTest {
-  static IntStream otherWidths() {
-    int preferred = Lanes.FLOAT.vectorBitSize();
-    return IntStream.of(128, 256, 512).filter(bits -> bits < preferred);
+  @Test
+  void theContractHoldsAtEveryWidth() throws Exception {
+    SequencedMap<Integer, Process> running = new LinkedHashMap<>();
+    for (int bits = 128; bits < Lanes.FLOAT.vectorBitSize(); bits *= 2) {
+      running.put(bits, start(bits));
+    }
+    for (Map.Entry<Integer, Process> width : running.entrySet()) {
+      Process process = width.getValue();
+      String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+      assertThat(process.waitFor()).as(out).isZero();
+      assertThat(out).contains("tests at %d bits: ".formatted(width.getKey()));
+    }
   }
 
-  @ParameterizedTest
-  @MethodSource("otherWidths")
-  void theContractHoldsAtEveryWidth(int bits) throws Exception {
+  private static Process start(int bits) throws IOException {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     for (String given : ManagementFactory.getRuntimeMXBean().getInputArguments()) {
@@ -41,10 +50,7 @@ class VectorWidthsTest {
     command.add("-cp");
     command.add(System.getProperty("java.class.path"));
     command.add(VectorWidthsTest.class.getName());
-    Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
-    String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-    assertThat(process.waitFor()).as(out).isZero();
-    assertThat(out).contains("tests at %d bits: ".formatted(bits));
+    return new ProcessBuilder(command).redirectErrorStream(true).start();
   }
 
   /// Runs the contract in this JVM; exit code 1 when a test fails, or hardly any was found.
