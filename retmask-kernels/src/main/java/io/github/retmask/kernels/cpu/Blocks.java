@@ -63,12 +63,13 @@ final class Blocks {
   }
 
   /// Reads `rows` x `columns` elements of any float type from a matrix, starting at its row `row` and
-  /// column `column`; the rows in `to` are dense.
+  /// column `column`.
   ///
+  /// @param toRow distance of rows in `to`
   /// @param width elements of a row of the matrix
   static void readWide(
       float[] to,
-      int toAt,
+      int toRow,
       MemorySegment from,
       DType type,
       long width,
@@ -80,19 +81,19 @@ final class Blocks {
     if (type.isBlock()) {
       for (int r = 0; r < rows; r++) {
         long first = (row + r) * width + column;
-        BlockTypes.read(to, toAt + r * columns, from, type, first, columns, scratch);
+        BlockTypes.read(to, r * toRow, from, type, first, columns, scratch);
       }
       return;
     }
     long rowBytes = width * type.bytes();
     long at = row * rowBytes + column * type.bytes();
     if (type == DType.F32) {
-      read(to, toAt, columns, from, at, rowBytes, rows, columns);
-    } else if (rowBytes == 2L * columns) {
-      widen(to, toAt, from, at, type, rows * columns, scratch);
+      read(to, 0, toRow, from, at, rowBytes, rows, columns);
+    } else if (toRow == columns && rowBytes == 2L * columns) {
+      widen(to, 0, from, at, type, rows * columns, scratch);
     } else {
       for (int r = 0; r < rows; r++) {
-        widen(to, toAt + r * columns, from, at + r * rowBytes, type, columns, scratch);
+        widen(to, r * toRow, from, at + r * rowBytes, type, columns, scratch);
       }
     }
   }

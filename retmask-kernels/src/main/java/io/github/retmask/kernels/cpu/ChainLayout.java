@@ -10,6 +10,9 @@ package io.github.retmask.kernels.cpu;
 /// @param length steps of a chain
 /// @param passes pieces of a chain
 record ChainLayout(int inner, int chains, int length, int passes) {
+  /// Floats between slices, so that what is transposed does not all go to one set of L1.
+  private static final int APART = 16;
+
   /// Steps of a pass at most. A slice of a tile's columns of B then takes 16 (AVX2) or 24 KiB.
   private static final int DEPTH = Lanes.WIDTH == 8 ? 256 : 128;
 
@@ -33,8 +36,18 @@ record ChainLayout(int inner, int chains, int length, int passes) {
     return Math.min(inner, begin(pass) * chains);
   }
 
-  /// Packed elements of the inner dimension, padding included.
-  int padded() {
-    return length * chains;
+  /// Floats of a slice of so many lines, up to the next slice.
+  int sliceSize(int pass, int lines) {
+    return steps(pass) * lines + APART;
+  }
+
+  /// Where a slice begins among those of so many lines.
+  int at(int pass, int chain, int lines) {
+    return chains * (begin(pass) * lines + pass * APART) + chain * sliceSize(pass, lines);
+  }
+
+  /// Floats of so many packed lines.
+  int size(int lines) {
+    return chains * (length * lines + passes * APART);
   }
 }

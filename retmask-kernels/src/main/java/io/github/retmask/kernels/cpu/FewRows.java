@@ -85,7 +85,7 @@ final class FewRows {
       float[] sums,
       Scratch scratch) {
     float[] wide = scratch.floats(WIDE, RowDots.ROWS * inner);
-    Blocks.readWide(wide, 0, w, type, inner, first, 0, RowDots.ROWS, inner, scratch);
+    Blocks.readWide(wide, inner, w, type, inner, first, 0, RowDots.ROWS, inner, scratch);
     for (int r = 0; r < rows; r++) {
       WideDots.one(wide, xs, r * inner, inner, sums, r * RowDots.ROWS * RowDots.CHAINS);
     }

@@ -17,11 +17,11 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
   /// Packs one pass of lines as rows of A: within a slice, line by line, `steps` elements each.
   ///
   /// @param to filled from `at`, the first line's place in the pass's first slice, on
-  /// @param sliceSize distance of slices in `to`
+  /// @param height lines that a slice has room for
   void packRows(
       float[] to,
       int at,
-      int sliceSize,
+      int height,
       ChainLayout layout,
       int pass,
       long firstLine,
@@ -36,8 +36,10 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
       return;
     }
     int chains = layout.chains();
+    int sliceSize = layout.sliceSize(pass, height);
+    int row = stagedRow(count);
     for (int r = 0; r < lines; r++) {
-      int from = r * count;
+      int from = r * row;
       int line = at + r * steps;
       if (chains == 1) {
         System.arraycopy(staged, from, to, line, count);
@@ -54,11 +56,20 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
     }
   }
 
-  /// Packs one pass of lines, at most a tile's, as columns of B: within a slice, step by step,
-  /// [Tiles#COLUMNS] elements each.
+  /// Lines that are best packed as columns of B in one go.
+  int group() {
+    return lineIsRow ? Tiles.COLUMNS : 12 * Tiles.COLUMNS;
+  }
+
+  /// Packs one pass of lines, at most a [#group], as columns of B: panel by panel, and within a
+  /// slice of a panel step by step, [Tiles#COLUMNS] elements each.
+  ///
+  /// @param to filled from `at`, the pass's place in the first panel, on
+  /// @param panelSize distance of panels in `to`
   void packColumns(
       float[] to,
       int at,
+      int panelSize,
       ChainLayout layout,
       int pass,
       long firstLine,
@@ -68,35 +79,46 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
     int count = layout.firstOf(pass + 1) - k0;
     float[] staged = stage(k0, count, firstLine, lines, scratch);
     if (!lineIsRow) {
-      for (int k = 0; k < count; k++) {
-        System.arraycopy(staged, k * lines, to, at + k * Tiles.COLUMNS, lines);
+      for (int j = 0; j < lines; j += Tiles.COLUMNS) {
+        int panel = at + j / Tiles.COLUMNS * panelSize;
+        int some = Math.min(Tiles.COLUMNS, lines - j);
+        for (int k = 0; k < count; k++) {
+          System.arraycopy(staged, k * lines + j, to, panel + k * Tiles.COLUMNS, some);
+        }
       }
       return;
     }
     int chains = layout.chains();
     if (chains == 1) {
-      Panels.transpose(to, at, Tiles.COLUMNS, staged, 0, count, lines, count);
+      Panels.transpose(to, at, Tiles.COLUMNS, staged, 0, stagedRow(count), lines, count);
       return;
     }
-    int sliceSize = layout.steps(pass) * Tiles.COLUMNS;
+    int sliceSize = layout.sliceSize(pass, Tiles.COLUMNS);
     for (int k = 0; k < count; k += chains) {
       int some = Math.min(chains, count - k);
       int step = at + k / chains * Tiles.COLUMNS;
-      Panels.transpose(to, step, sliceSize, staged, k, count, lines, some);
+      Panels.transpose(to, step, sliceSize, staged, k, stagedRow(count), lines, some);
       for (int c = some; c < chains; c++) {
         Arrays.fill(to, step + c * sliceSize, step + c * sliceSize + Tiles.COLUMNS, 0f);
       }
     }
   }
 
-  /// A part of the matrix widened to floats, dense, in stored order.
+  /// A part of the matrix widened to floats, in stored order; columns are dense.
   private float[] stage(int k0, int count, long firstLine, int lines, Scratch scratch) {
-    float[] staged = scratch.floats(STAGED, count * lines);
     if (lineIsRow) {
-      Blocks.readWide(staged, 0, memory, type, width, firstLine, k0, lines, count, scratch);
-    } else {
-      Blocks.readWide(staged, 0, memory, type, width, k0, firstLine, count, lines, scratch);
+      int row = stagedRow(count);
+      float[] staged = scratch.floats(STAGED, row * lines);
+      Blocks.readWide(staged, row, memory, type, width, firstLine, k0, lines, count, scratch);
+      return staged;
     }
+    float[] staged = scratch.floats(STAGED, count * lines);
+    Blocks.readWide(staged, lines, memory, type, width, k0, firstLine, count, lines, scratch);
     return staged;
+  }
+
+  /// Distance of staged rows: not a power of two, which would put them all into one set of L1.
+  private static int stagedRow(int count) {
+    return count + 16;
   }
 }

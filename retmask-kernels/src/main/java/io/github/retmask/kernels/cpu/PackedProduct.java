@@ -22,14 +22,11 @@ record PackedProduct(
     ChainLayout layout,
     boolean resume,
     float @Nullable [] bias) {
-  /// Rows of a block of C at most: what a tile reads of A, and the sums of all chains, stay in L2.
+  /// Rows of a block of C at most: a slice of A then takes 96 KiB.
   private static final int ROWS = 96;
 
   /// Columns of a block of C at most, a multiple of every tile's.
   private static final int WIDTH = 192;
-
-  /// Floats of B that the blocks of some columns share, 384 KiB of L2.
-  private static final int CACHED = 96 << 10;
 
   /// Floats of an operand that are packed at once, 16 MiB.
   private static final long PACKED = 1 << 22;
@@ -43,6 +40,8 @@ record PackedProduct(
   /// Rows below which every task packs its own columns of B, which saves a wait.
   private static final int FEW = 24;
 
+  private static final int CHAINS = 8;
+
   // Slot 0 is the operands' staging area.
   private static final int PACKED_A = 1;
   private static final int PACKED_B = 2;
@@ -54,10 +53,10 @@ record PackedProduct(
     if (m == 0 || n == 0) {
       return;
     }
-    int padded = Math.max(1, layout.padded());
-    long rows = Math.max(ROWS, PACKED / padded / ROWS * ROWS);
+    int inner = Math.max(1, layout.inner());
+    long rows = Math.max(ROWS, PACKED / inner / ROWS * ROWS);
     int columns =
-        (int) Math.max(WIDTH, Math.min(Integer.MAX_VALUE / 2, PACKED / padded) / WIDTH * WIDTH);
+        (int) Math.max(WIDTH, Math.min(Integer.MAX_VALUE / 2, PACKED / inner) / WIDTH * WIDTH);
     for (long m0 = 0; m0 < m; m0 += rows) {
       int some = (int) Math.min(rows, m - m0);
       float[] packedA = packA(pool, m0, some);
@@ -83,24 +82,23 @@ record PackedProduct(
 
   /// Rows by blocks, so that what a block reads lies together.
   private float[] packA(WorkerPool pool, long m0, int rows) {
-    int padded = layout.padded();
-    float[] packed =
-        pool.callerScratch().floats(PACKED_A, roundUp(rows, Tiles.ROWS) * layout.padded());
+    int blocks = (rows + ROWS - 1) / ROWS;
+    float[] packed = pool.callerScratch().floats(PACKED_A, blocks * layout.size(ROWS));
     int passes = layout.passes();
-    int units = (rows + ROWS - 1) / ROWS * passes;
+    int units = blocks * passes;
     pool.ranges(
         units,
         1,
-        atLeast(units, (long) rows * padded),
+        atLeast(units, (long) rows * layout.inner()),
         (from, to, scratch) -> {
           for (int unit = (int) from; unit < to; unit++) {
-            int r = unit / passes * ROWS;
+            int block = unit / passes;
+            int r = block * ROWS;
             int pass = unit % passes;
             int lines = Math.min(ROWS, rows - r);
             int height = roundUp(lines, Tiles.ROWS);
-            int at = r * padded + height * layout.chains() * layout.begin(pass);
-            int sliceSize = height * layout.steps(pass);
-            a.packRows(packed, at, sliceSize, layout, pass, m0 + r, lines, scratch);
+            int at = block * layout.size(ROWS) + layout.at(pass, 0, height);
+            a.packRows(packed, at, height, layout, pass, m0 + r, lines, scratch);
           }
         });
     return packed;
@@ -109,31 +107,32 @@ record PackedProduct(
   private float[] packB(WorkerPool pool, int n0, int columns) {
     int panels = (columns + Tiles.COLUMNS - 1) / Tiles.COLUMNS;
     float[] packed = pool.callerScratch().floats(PACKED_B, panels * panelSize());
-    int units = panels * layout.passes();
+    int group = b.group();
+    int passes = layout.passes();
+    int units = (columns + group - 1) / group * passes;
     pool.ranges(
         units,
         1,
-        atLeast(units, (long) columns * layout.padded()),
+        atLeast(units, (long) columns * layout.inner()),
         (from, to, scratch) -> {
           for (int unit = (int) from; unit < to; unit++) {
-            int panel = unit / layout.passes();
-            int pass = unit % layout.passes();
-            int j = panel * Tiles.COLUMNS;
-            packPanel(packed, panel * panelSize(), pass, n0 + j, columns - j, scratch);
+            int j = unit / passes * group;
+            int some = Math.min(group, columns - j);
+            int at = j / Tiles.COLUMNS * panelSize();
+            packPass(packed, at, unit % passes, n0 + j, some, scratch);
           }
         });
     return packed;
   }
 
   private int panelSize() {
-    return layout.padded() * Tiles.COLUMNS;
+    return layout.size(Tiles.COLUMNS);
   }
 
-  /// One pass of a panel at `at`: as many of the columns as it holds.
-  private void packPanel(float[] to, int at, int pass, int column, int columns, Scratch scratch) {
-    int slices = at + layout.begin(pass) * layout.chains() * Tiles.COLUMNS;
-    int some = Math.min(Tiles.COLUMNS, columns);
-    b.packColumns(to, slices, layout, pass, column, some, scratch);
+  /// One pass of the panels from `at` on.
+  private void packPass(float[] to, int at, int pass, int column, int columns, Scratch scratch) {
+    int slices = at + layout.at(pass, 0, Tiles.COLUMNS);
+    b.packColumns(to, slices, panelSize(), layout, pass, column, columns, scratch);
   }
 
   /// Rows from m0 on and columns from n0 on.
@@ -147,11 +146,10 @@ record PackedProduct(
       float @Nullable [] packedB,
       int n0,
       int columns) {
-    long work = ((long) rows + (packedB == null ? PACKING : 0)) * columns * layout.padded();
+    long work = ((long) rows + (packedB == null ? PACKING : 0)) * columns * layout.inner();
     long wanted = pool.threads() == 1 ? 1 : Math.min(4L * pool.threads(), work / SMALL);
     int heights = (rows + ROWS - 1) / ROWS;
-    int fitting = CACHED / Math.max(1, layout.padded()) / Tiles.COLUMNS * Tiles.COLUMNS;
-    int width = Math.max(Tiles.COLUMNS, Math.min(WIDTH, fitting));
+    int width = WIDTH;
     while (width > Tiles.COLUMNS && (long) heights * ((columns + width - 1) / width) < wanted) {
       width = roundUp(width / 2, Tiles.COLUMNS);
     }
@@ -164,8 +162,8 @@ record PackedProduct(
         Math.max(1, tasks / Math.max(1, wanted)),
         (from, to, scratch) -> {
           for (int task = (int) from; task < to; task++) {
-            int r = task % heights * ROWS; // one block after the other reads the same of B
-            int j = task / heights * columnsOfBlock;
+            int r = task / widths * ROWS;
+            int j = task % widths * columnsOfBlock;
             int some = Math.min(columnsOfBlock, columns - j);
             int lines = Math.min(ROWS, rows - r);
             block(packedA, r, lines, m0 + r, packedB, j, some, n0 + j, scratch);
@@ -194,44 +192,35 @@ record PackedProduct(
     if (resume) {
       Blocks.read(block, 0, width, c, cAt, 4L * n, lines, columns);
     }
-    boolean single = layout.chains() == 1;
-    float[] sums = single ? block : scratch.floats(SUMS, layout.chains() * ROWS * Tiles.COLUMNS);
-    int sumRow = single ? width : Tiles.COLUMNS;
-    int aAt = r * layout.padded();
-    for (int p = 0; p < width; p += Tiles.COLUMNS) {
-      float[] panels;
-      int panel;
-      if (packedB == null) {
-        panels = scratch.floats(OWN_B, panelSize());
-        panel = 0;
-        for (int pass = 0; pass < layout.passes(); pass++) {
-          packPanel(panels, 0, pass, n0 + p, columns - p, scratch);
-        }
-      } else {
-        panels = packedB;
-        panel = (j + p) / Tiles.COLUMNS * panelSize();
-      }
-      for (int pass = 0; pass < layout.passes(); pass++) {
-        int steps = layout.steps(pass);
-        for (int chain = 0; chain < layout.chains(); chain++) {
-          int slice = layout.chains() * layout.begin(pass) + chain * steps;
+    // A slice of A stays in L2 while the columns run, one of B in L1 while the rows do.
+    int sums = layout.chains() == 1 ? 0 : height * width;
+    float[] chains = sums == 0 ? block : scratch.floats(SUMS, CHAINS * ROWS * WIDTH);
+    float[] panels = packedB == null ? ownPanels(n0, columns, scratch) : packedB;
+    int panel = packedB == null ? 0 : j / Tiles.COLUMNS * panelSize();
+    int aAt = r / ROWS * layout.size(ROWS);
+    for (int pass = 0; pass < layout.passes(); pass++) {
+      int steps = layout.steps(pass);
+      for (int chain = 0; chain < layout.chains(); chain++) {
+        int rowsAt = aAt + layout.at(pass, chain, height);
+        int columnsAt = panel + layout.at(pass, chain, Tiles.COLUMNS);
+        for (int p = 0; p < width; p += Tiles.COLUMNS) {
           Tiles.multiply(
               packedA,
-              aAt + height * slice,
+              rowsAt,
               steps,
               panels,
-              panel + slice * Tiles.COLUMNS,
-              sums,
-              single ? p : chain * height * Tiles.COLUMNS,
-              sumRow,
+              columnsAt + p / Tiles.COLUMNS * panelSize(),
+              chains,
+              chain * sums + p,
+              width,
               lines,
               steps,
               resume || pass > 0);
         }
       }
-      if (!single) {
-        addChains(sums, height * Tiles.COLUMNS, lines, block, p, width);
-      }
+    }
+    if (sums > 0) {
+      addChains(chains, sums, block, lines * width);
     }
     if (bias != null) {
       for (int i = 0; i < lines; i++) {
@@ -243,16 +232,25 @@ record PackedProduct(
     Blocks.write(c, cAt, 4L * n, block, 0, width, lines, columns);
   }
 
-  /// The tree over the eight chains of a tile's columns.
-  private static void addChains(
-      float[] sums, int size, int lines, float[] block, int at, int width) {
-    for (int r = 0; r < lines; r++) {
-      for (int j = 0; j < Tiles.COLUMNS; j += Lanes.WIDTH) {
-        int from = r * Tiles.COLUMNS + j;
-        FloatVector even = pair(sums, from, size).add(pair(sums, from + 2 * size, size));
-        FloatVector odd = pair(sums, from + size, size).add(pair(sums, from + 3 * size, size));
-        even.add(odd).intoArray(block, at + r * width + j);
+  /// All panels of some columns, packed by and for one thread.
+  private float[] ownPanels(int column, int columns, Scratch scratch) {
+    int panels = (columns + Tiles.COLUMNS - 1) / Tiles.COLUMNS;
+    float[] packed = scratch.floats(OWN_B, panels * panelSize());
+    for (int pass = 0; pass < layout.passes(); pass++) {
+      for (int j = 0; j < columns; j += b.group()) {
+        int some = Math.min(b.group(), columns - j);
+        packPass(packed, j / Tiles.COLUMNS * panelSize(), pass, column + j, some, scratch);
       }
+    }
+    return packed;
+  }
+
+  /// The tree over the eight chains, `size` apart.
+  private static void addChains(float[] sums, int size, float[] to, int count) {
+    for (int i = 0; i < count; i += Lanes.WIDTH) {
+      FloatVector even = pair(sums, i, size).add(pair(sums, i + 2 * size, size));
+      FloatVector odd = pair(sums, i + size, size).add(pair(sums, i + 3 * size, size));
+      even.add(odd).intoArray(to, i);
     }
   }
 
