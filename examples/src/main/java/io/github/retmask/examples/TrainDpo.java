@@ -9,6 +9,7 @@ import io.github.retmask.generate.PairTokens;
 import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.train.AdamW;
 import io.github.retmask.train.DpoTrainer;
+import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.LrPlan;
 import io.github.retmask.train.PreferenceData;
 import io.github.retmask.train.PreferencePair;
@@ -50,6 +51,7 @@ public final class TrainDpo {
               2, // epochs
               32, // pairs of a step
               4096, // tokens that go through the model at once
+              GradientCheckpointing.OFF,
               42, // seed of the order
               new LrPlan(LrPlan.Shape.COSINE, 2e-5, 2e-6, 0.1),
               AdamW.Options.RETMASK,

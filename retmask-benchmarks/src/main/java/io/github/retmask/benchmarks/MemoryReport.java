@@ -107,7 +107,7 @@ public final class MemoryReport {
   }
 
   /// A line of this process's status in bytes.
-  private static long status(String name) {
+  static long status(String name) {
     try {
       for (String line : Files.readAllLines(Path.of("/proc/self/status"))) {
         if (line.startsWith(name)) {

@@ -14,6 +14,7 @@ import io.github.retmask.model.Weights;
 import io.github.retmask.model.arch.Architecture;
 import io.github.retmask.tensor.TensorArena;
 import io.github.retmask.train.AdamW;
+import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.InitialWeights;
 import io.github.retmask.train.LanguageModelTrainer;
 import io.github.retmask.train.LrSchedule;
@@ -91,7 +92,14 @@ public final class TrainingRecipe {
   /// tokenizer files, generation_config.json, [#LANGUAGE_FILE], prompts to sample answers to
   /// ([#PROMPTS_FILE]), this recipe and metrics.jsonl.
   /// Resumes as [Trainer#run] says.
-  public void train(Ops ops, Path out, TrainingStart start, Consumer<Trainer.Progress> progress)
+  ///
+  /// @param checkpointing on here or by the recipe's key `gradient_checkpointing`
+  public void train(
+      Ops ops,
+      Path out,
+      TrainingStart start,
+      GradientCheckpointing checkpointing,
+      Consumer<Trainer.Progress> progress)
       throws IOException, InterruptedException {
     ConfigReader t = json.object("training");
     t.requireKnown(
@@ -101,6 +109,7 @@ public final class TrainingRecipe {
             "steps",
             "batch_size",
             "micro_batch_tokens",
+            "gradient_checkpointing",
             "learning_rate",
             "min_learning_rate",
             "warmup_steps",
@@ -134,7 +143,10 @@ public final class TrainingRecipe {
                 schedule,
                 optimizer,
                 t.integer("log_every", 1, 10),
-                t.integer("checkpoint_every", 1, 100)));
+                t.integer("checkpoint_every", 1, 100),
+                t.flag("gradient_checkpointing", false)
+                    ? GradientCheckpointing.ON
+                    : checkpointing));
     int seed = t.integer("seed", 0);
     try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
       InitialWeights initial =

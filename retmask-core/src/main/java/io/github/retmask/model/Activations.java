@@ -2,7 +2,7 @@ package io.github.retmask.model;
 
 import io.github.retmask.backend.AttentionReadout;
 import io.github.retmask.backend.BatchLayout;
-import io.github.retmask.backend.HeadPlan;
+import io.github.retmask.heads.HeadMask;
 import io.github.retmask.tensor.Tensor;
 import java.util.List;
 import java.util.Map;
@@ -13,9 +13,10 @@ public final class Activations {
   final Tensor ids; // I32 [N]
   final Tensor positions; // I32 [N]
   final Map<RopeSpec, Rotation> rotations; // of the specs that depend on the context
-  final List<HeadPlan> plans; // per layer
-  final List<LayerActivations> layers; // per layer when kept, else the shared ones
-  final Tensor embedded; // [N,C]
+  final List<HeadMask> masks; // per row
+  final boolean keptGatedOff; // whether gated-off heads attended
+  final List<LayerActivations> layers; // per layer
+  final List<Tensor> resids; // L+1 of [N,C]: what enters every layer, and what leaves the last
   final Tensor rstd; // [N]
   final Keep keep;
   private final BatchLayout layout;
@@ -29,16 +30,21 @@ public final class Activations {
     /// Everything that [Transformer#backward] needs.
     FOR_BACKWARD,
     /// That, and the head outputs of gated-off heads, for gradients of the gates.
-    FOR_GATE_GRADIENTS
+    FOR_GATE_GRADIENTS,
+    /// The input of every layer: [Transformer#backward] computes the layers again, one at a time
+    /// (gradient checkpointing, Chen et al. 2016). It takes longer, needs less memory, and gives the
+    /// same bits, gradients of gates included.
+    LAYER_INPUTS
   }
 
   Activations(
       Tensor ids,
       Tensor positions,
       Map<RopeSpec, Rotation> rotations,
-      List<HeadPlan> plans,
+      List<HeadMask> masks,
+      boolean keptGatedOff,
       List<LayerActivations> layers,
-      Tensor embedded,
+      List<Tensor> resids,
       Tensor rstd,
       Tensor hidden,
       Keep keep,
@@ -47,9 +53,10 @@ public final class Activations {
     this.ids = ids;
     this.positions = positions;
     this.rotations = rotations;
-    this.plans = plans;
+    this.masks = masks;
+    this.keptGatedOff = keptGatedOff;
     this.layers = layers;
-    this.embedded = embedded;
+    this.resids = resids;
     this.rstd = rstd;
     this.hidden = hidden;
     this.keep = keep;

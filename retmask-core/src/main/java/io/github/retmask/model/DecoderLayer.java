@@ -10,7 +10,6 @@ import io.github.retmask.backend.Ops;
 import io.github.retmask.model.LayerSpec.NormPlacement;
 import io.github.retmask.model.LayerSpec.QkNorm;
 import io.github.retmask.tensor.Tensor;
-import io.github.retmask.tensor.TensorArena;
 import org.jspecify.annotations.Nullable;
 
 /// One decoder layer: attention with switchable heads, then the feed-forward block, each added to
@@ -23,11 +22,27 @@ import org.jspecify.annotations.Nullable;
 /// @param weights its parameters
 record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights weights) {
 
-  /// Fills `a`; `a.residPost()` is the result. `residPre` may be the same tensor as the result.
+  /// Computes the result and fills `a`. `residPost` may be residPre.
   ///
+  /// @param residPost `[N,C]`
   /// @param residPre `[N,C]`
   /// @param cache where keys and values are appended, or null for whole sequences
   void forward(
+      Tensor residPost,
+      LayerActivations a,
+      Tensor residPre,
+      Rotation rotation,
+      BatchLayout layout,
+      HeadPlan plan,
+      @Nullable CacheLines cache,
+      @Nullable AttentionReadout readout,
+      Ops ops,
+      Observer observer) {
+    forwardToAct(a, residPre, rotation, layout, plan, cache, readout, ops, observer);
+    forwardFromAct(residPost, a, ops, observer);
+  }
+
+  private void forwardToAct(
       LayerActivations a,
       Tensor residPre,
       Rotation rotation,
@@ -91,10 +106,44 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
     ops.matmul(a.gate(), mlpIn, w.gateProj().weight(), w.gateProj().bias()); // [N,F]
     ops.matmul(a.up(), mlpIn, w.upProj().weight(), w.upProj().bias()); // [N,F]
     ops.swiglu(a.act(), a.gate(), a.up()); // [N,F]
+  }
+
+  private void forwardFromAct(Tensor residPost, LayerActivations a, Ops ops, Observer observer) {
+    LayerWeights w = weights;
     ops.matmul(a.mlpOut(), a.act(), w.downProj().weight(), w.downProj().bias()); // [N,C]
-    addResidual(a.residPost(), a.residMid(), a.mlpOut(), a.mlpRstd(), w.mlpNorm(), ops);
+    addResidual(residPost, a.residMid(), a.mlpOut(), a.mlpRstd(), w.mlpNorm(), ops);
     observer.saw(Site.MLP_OUT, index, a.mlpOut());
-    observer.saw(Site.RESID_POST, index, a.residPost());
+    observer.saw(Site.RESID_POST, index, residPost);
+  }
+
+  /// Makes again, with the same bits, what layers share: see [LayerActivations].
+  void restore(LayerActivations a, Tensor residPre, Ops ops) {
+    if (spec.norms() == NormPlacement.PRE) {
+      float eps = config.normEps();
+      Tensor attnIn = requireNonNull(a.attnIn());
+      Tensor mlpIn = requireNonNull(a.mlpIn());
+      ops.rmsNorm(attnIn, a.attnRstd(), residPre, weights.attentionNorm(), eps);
+      ops.rmsNorm(mlpIn, a.mlpRstd(), a.residMid(), weights.mlpNorm(), eps);
+    }
+    ops.swiglu(a.act(), a.gate(), a.up());
+  }
+
+  /// Fills `a` from the layer's input, with the same bits as [#forward], as far as [#backward] reads
+  /// it.
+  ///
+  /// @param residPost `[N,C]`, overwritten with what it held after the forward, or left
+  void recompute(
+      Tensor residPost,
+      LayerActivations a,
+      Tensor residPre,
+      Rotation rotation,
+      BatchLayout layout,
+      HeadPlan plan,
+      Ops ops) {
+    forwardToAct(a, residPre, rotation, layout, plan, null, null, ops, Observer.NONE);
+    if (spec.norms() == NormPlacement.POST) {
+      forwardFromAct(residPost, a, ops, Observer.NONE); // the norm's backward reads mlpOut
+    }
   }
 
   /// `out = resid + branch`, or `resid + norm(branch)` with post-norm.
@@ -111,33 +160,33 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
   /// Turns `d` from the gradient of residPost into that of residPre, in place, and adds to `grads`.
   ///
   /// @param d `[N,C]`
+  /// @param b working memory
   /// @param residPre `[N,C]` as the forward had it
   /// @param dGates `[B,H]`, added to, or null
   void backward(
       Tensor d,
       LayerWeights grads,
       @Nullable Tensor dGates,
+      LayerGradients b,
       LayerActivations a,
       Tensor residPre,
       Rotation rotation,
       BatchLayout layout,
       HeadPlan plan,
-      Ops ops,
-      TensorArena step) {
+      Ops ops) {
     LayerWeights w = weights;
     boolean pre = spec.norms() == NormPlacement.PRE;
-    int n = layout.tokens();
 
     // residPost = residMid + branch(residMid): d flows through both terms
     Tensor dMlpOut =
-        branchGradient(d, a.mlpOut(), a.mlpRstd(), w.mlpNorm(), grads.mlpNorm(), ops, step);
-    Tensor dGate = step.floats("d_gate", n, config.intermediateSize());
-    Tensor dUp = step.floats("d_up", n, config.intermediateSize());
+        branchGradient(b, d, a.mlpOut(), a.mlpRstd(), w.mlpNorm(), grads.mlpNorm(), ops);
+    Tensor dGate = b.dGate(); // [N,F]
+    Tensor dUp = b.dUp(); // [N,F]
     linearBackward(
         dUp, Accumulate.SET, grads.downProj(), dMlpOut, a.act(), w.downProj(), ops); // d act
     ops.swigluBackward(dGate, dUp, dUp, a.gate(), a.up());
     Tensor mlpIn = pre ? requireNonNull(a.mlpIn()) : a.residMid();
-    Tensor dMlpIn = pre ? step.floats("d_mlp_in", n, config.hiddenSize()) : d;
+    Tensor dMlpIn = pre ? b.dBlock() : d; // [N,C]
     Accumulate first = pre ? Accumulate.SET : Accumulate.ADD;
     linearBackward(dMlpIn, first, grads.upProj(), dUp, mlpIn, w.upProj(), ops);
     linearBackward(dMlpIn, Accumulate.ADD, grads.gateProj(), dGate, mlpIn, w.gateProj(), ops);
@@ -149,26 +198,26 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
     // residMid = residPre + branch(residPre)
     Tensor dAttnOut =
         branchGradient(
-            d, a.attnOut(), a.attnRstd(), w.attentionNorm(), grads.attentionNorm(), ops, step);
+            b, d, a.attnOut(), a.attnRstd(), w.attentionNorm(), grads.attentionNorm(), ops);
     Tensor z = plan.isGated() ? a.gatedZ() : a.z();
-    Tensor dZ = step.floats("d_z", n, config.heads(), config.headDim());
+    Tensor dZ = b.dZ(); // [N,H,D]
     linearBackward(flat(dZ), Accumulate.SET, grads.oProj(), dAttnOut, flat(z), w.oProj(), ops);
     if (plan.isGated() || dGates != null) {
       ops.headGateBackward(dZ, dGates, dZ, a.z(), layout, plan);
     }
-    Tensor dQ = step.floats("d_q", n, config.heads(), config.headDim());
-    Tensor dK = step.floats("d_k", n, config.kvHeads(), config.headDim());
-    Tensor dV = step.floats("d_v", n, config.kvHeads(), config.headDim());
+    Tensor dQ = b.dQ(); // [N,H,D]
+    Tensor dK = b.dK(); // [N,Hkv,D]
+    Tensor dV = b.dV(); // [N,Hkv,D]
     ops.attentionBackward(
         dQ, dK, dV, dZ, a.rotQ(), a.rotK(), a.v(), a.z(), a.lse(), layout, plan, spec.attention());
     ops.ropeBackward(dQ, dQ, rotation.cos(), rotation.sin(), rotation.rows());
     ops.ropeBackward(dK, dK, rotation.cos(), rotation.sin(), rotation.rows());
     if (spec.qkNorm() != QkNorm.NONE) {
-      dQ = qkNormBackward(dQ, a.q(), a.qRstd(), w.qNorm(), grads.qNorm(), ops, step);
-      dK = qkNormBackward(dK, a.k(), a.kRstd(), w.kNorm(), grads.kNorm(), ops, step);
+      dQ = qkNormBackward(b.dQProj(), grads.qNorm(), dQ, a.q(), a.qRstd(), w.qNorm(), ops);
+      dK = qkNormBackward(b.dKProj(), grads.kNorm(), dK, a.k(), a.kRstd(), w.kNorm(), ops);
     }
     Tensor attnIn = pre ? requireNonNull(a.attnIn()) : residPre;
-    Tensor dAttnIn = pre ? step.floats("d_attn_in", n, config.hiddenSize()) : d;
+    Tensor dAttnIn = pre ? b.dBlock() : d; // [N,C]
     linearBackward(dAttnIn, first, grads.vProj(), flat(dV), attnIn, w.vProj(), ops);
     linearBackward(dAttnIn, Accumulate.ADD, grads.kProj(), flat(dK), attnIn, w.kProj(), ops);
     linearBackward(dAttnIn, Accumulate.ADD, grads.qProj(), flat(dQ), attnIn, w.qProj(), ops);
@@ -186,13 +235,12 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
 
   /// Gradient of a block's raw output: `d` itself, or through the post-norm of [#addResidual].
   private Tensor branchGradient(
-      Tensor d, Tensor branch, Tensor rstd, Tensor norm, Tensor dNorm, Ops ops, TensorArena step) {
+      LayerGradients b, Tensor d, Tensor branch, Tensor rstd, Tensor norm, Tensor dNorm, Ops ops) {
     if (spec.norms() == NormPlacement.PRE) {
       return d;
     }
-    Tensor dBranch = step.floats("d_branch", d.dim(0), d.dim(1));
-    ops.rmsNormBackward(dBranch, dNorm, d, branch, rstd, norm, Accumulate.SET);
-    return dBranch;
+    ops.rmsNormBackward(b.dBlock(), dNorm, d, branch, rstd, norm, Accumulate.SET);
+    return b.dBlock();
   }
 
   /// Both gradients of `out = x W^T + bias`.
@@ -202,17 +250,17 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
     ops.matmulBackwardInput(dx, dOut, w.weight(), intoDx);
   }
 
+  /// Returns dx.
   private Tensor qkNormBackward(
+      @Nullable Tensor dx,
+      @Nullable Tensor dWeight,
       Tensor dOut,
       Tensor x,
       @Nullable Tensor rstd,
       @Nullable Tensor weight,
-      @Nullable Tensor dWeight,
-      Ops ops,
-      TensorArena step) {
-    Tensor dx = step.floats("d_" + x.name(), x.shape().dims());
+      Ops ops) {
     ops.rmsNormBackward(
-        normed(dx),
+        normed(requireNonNull(dx)),
         requireNonNull(dWeight),
         normed(dOut),
         normed(x),

@@ -4,8 +4,10 @@ import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import org.jspecify.annotations.Nullable;
 
-/// What one layer computes on the way forward. Kept per layer for the backward, or shared by all
-/// layers when nobody goes back.
+/// What one layer computes on the way forward, but for its result. All layers share one when nobody
+/// goes back, or computes every layer again on the way. Otherwise every layer keeps its own, except
+/// for what [DecoderLayer#restore] makes from the rest or the backward does not read: the normalised
+/// inputs, act and, with pre-norm, the outputs of both blocks.
 ///
 /// @param attnIn `[N,C]` normalised input of attention; null with post-norm
 /// @param attnRstd `[N]`
@@ -27,7 +29,6 @@ import org.jspecify.annotations.Nullable;
 /// @param up `[N,F]`
 /// @param act `[N,F]` swiglu(gate, up)
 /// @param mlpOut `[N,C]` output of down_proj
-/// @param residPost `[N,C]`
 record LayerActivations(
     @Nullable Tensor attnIn,
     Tensor attnRstd,
@@ -48,14 +49,19 @@ record LayerActivations(
     Tensor gate,
     Tensor up,
     Tensor act,
-    Tensor mlpOut,
-    Tensor residPost) {
+    Tensor mlpOut) {
 
   /// Room for `tokens` tokens of a layer.
   ///
   /// @param gated whether gates must be applied to a copy of z because z is needed later
+  /// @param other of a layer of the same kind, to share what is not kept per layer; or null
   static LayerActivations allocate(
-      ModelConfig config, LayerSpec spec, int tokens, boolean gated, TensorArena arena) {
+      ModelConfig config,
+      LayerSpec spec,
+      int tokens,
+      boolean gated,
+      @Nullable LayerActivations other,
+      TensorArena arena) {
     int h = config.heads();
     int hkv = config.kvHeads();
     int d = config.headDim();
@@ -64,11 +70,18 @@ record LayerActivations(
     boolean pre = spec.norms() == LayerSpec.NormPlacement.PRE;
     boolean qkNorm = spec.qkNorm() != LayerSpec.QkNorm.NONE;
     boolean perHead = spec.qkNorm() == LayerSpec.QkNorm.PER_HEAD;
+    Tensor attnIn = null;
+    Tensor mlpIn = null;
+    if (pre) {
+      attnIn = other != null ? other.attnIn : arena.floats("attn_in", tokens, c);
+      mlpIn = other != null ? other.mlpIn : arena.floats("mlp_in", tokens, c);
+    }
+    LayerActivations branches = pre ? other : null; // the backward of a post-norm reads its branch
     Tensor q = arena.floats("q", tokens, h, d);
     Tensor k = arena.floats("k", tokens, hkv, d);
     Tensor z = arena.floats("z", tokens, h, d);
     return new LayerActivations(
-        pre ? arena.floats("attn_in", tokens, c) : null,
+        attnIn,
         arena.floats("attn_rstd", tokens),
         q,
         k,
@@ -80,14 +93,13 @@ record LayerActivations(
         z,
         gated ? arena.floats("gated_z", tokens, h, d) : z,
         arena.floats("lse", tokens, h),
-        arena.floats("attn_out", tokens, c),
+        branches != null ? branches.attnOut : arena.floats("attn_out", tokens, c),
         arena.floats("resid_mid", tokens, c),
-        pre ? arena.floats("mlp_in", tokens, c) : null,
+        mlpIn,
         arena.floats("mlp_rstd", tokens),
         arena.floats("gate", tokens, f),
         arena.floats("up", tokens, f),
-        arena.floats("act", tokens, f),
-        arena.floats("mlp_out", tokens, c),
-        arena.floats("resid_post", tokens, c));
+        other != null ? other.act : arena.floats("act", tokens, f),
+        branches != null ? branches.mlpOut : arena.floats("mlp_out", tokens, c));
   }
 }

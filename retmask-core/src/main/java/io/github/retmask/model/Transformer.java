@@ -86,22 +86,17 @@ public final class Transformer implements AutoCloseable {
 
     boolean keepGatedOff = keep == Keep.FOR_GATE_GRADIENTS || readouts.tokens().length > 0;
     List<HeadMask> masks = effectiveMasks(batch);
-    List<HeadPlan> plans = new ArrayList<>();
     List<LayerActivations> kept = new ArrayList<>();
     List<AttentionReadout> reported = new ArrayList<>();
 
-    Tensor embedded = step.floats("resid", n, config.hiddenSize()); // [N,C]
-    ops.embedding(embedded, ids, weights.embedTokens());
-    observer.saw(Site.EMBED, 0, embedded);
-    Tensor resid = embedded;
+    Tensor resid = step.floats("resid", n, config.hiddenSize()); // [N,C]
+    List<Tensor> resids = new ArrayList<>(List.of(resid));
+    ops.embedding(resid, ids, weights.embedTokens());
+    observer.saw(Site.EMBED, 0, resid);
     for (DecoderLayer layer : layers) {
       int l = layer.index();
       HeadPlan plan = HeadPlan.of(masks, l, config.headDim(), keepGatedOff);
-      LayerActivations a = keep == Keep.RESULT ? shared(kept, layer.spec()) : null;
-      if (a == null) {
-        boolean gated = keep != Keep.RESULT && plan.isGated();
-        a = LayerActivations.allocate(config, layer.spec(), n, gated, step);
-      }
+      LayerActivations a = buffers(kept, layer.spec(), keep, plan, n, step);
       AttentionReadout readout = null;
       if (readouts.tokens().length > 0) {
         readout = AttentionReadout.of(step, config.heads(), readouts.tokens(), readouts.spans());
@@ -112,20 +107,53 @@ public final class Transformer implements AutoCloseable {
               ? null
               : new DecoderLayer.CacheLines(cache.keys(l), cache.values(l), cacheRows);
       Rotation rotation = rotation(layer, positions, rotations);
-      layer.forward(a, resid, rotation, layout, plan, lines, readout, ops, observer);
-      resid = a.residPost();
-      plans.add(plan);
+      Tensor post = keep == Keep.RESULT ? resid : step.floats("resid", n, config.hiddenSize());
+      layer.forward(post, a, resid, rotation, layout, plan, lines, readout, ops, observer);
+      resid = post;
+      resids.add(post);
       kept.add(a);
     }
     Tensor hidden = step.floats("hidden", n, config.hiddenSize()); // [N,C]
     Tensor rstd = step.floats("rstd", n);
     ops.rmsNorm(hidden, rstd, resid, weights.norm(), config.normEps());
     return new Activations(
-        ids, positions, rotations, plans, kept, embedded, rstd, hidden, keep, layout, reported);
+        ids,
+        positions,
+        rotations,
+        masks,
+        keepGatedOff,
+        kept,
+        resids,
+        rstd,
+        hidden,
+        keep,
+        layout,
+        reported);
+  }
+
+  /// Room for what the next layer computes.
+  private LayerActivations buffers(
+      List<LayerActivations> earlier,
+      LayerSpec spec,
+      Keep keep,
+      HeadPlan plan,
+      int tokens,
+      TensorArena step) {
+    LayerActivations other = ofSameKind(earlier, spec);
+    return switch (keep) {
+      case FOR_BACKWARD, FOR_GATE_GRADIENTS ->
+          LayerActivations.allocate(config, spec, tokens, plan.isGated(), other, step);
+      // the backward may find a layer gated where others are not
+      case RESULT, LAYER_INPUTS ->
+          other != null
+              ? other
+              : LayerActivations.allocate(
+                  config, spec, tokens, keep == Keep.LAYER_INPUTS, null, step);
+    };
   }
 
   /// The buffers of an earlier layer that needs the same ones, or null.
-  private @Nullable LayerActivations shared(List<LayerActivations> earlier, LayerSpec spec) {
+  private @Nullable LayerActivations ofSameKind(List<LayerActivations> earlier, LayerSpec spec) {
     for (int l = 0; l < earlier.size(); l++) {
       LayerSpec other = config.layers().get(l);
       if (other.norms() == spec.norms() && other.qkNorm() == spec.qkNorm()) {
@@ -143,7 +171,8 @@ public final class Transformer implements AutoCloseable {
   /// Gradients of everything from the gradient of the final hidden states.
   ///
   /// @param grads added to, F32; lm_head's own gradient is the loss's part
-  /// @param dGates per layer `[B,H]`, added to; needs [Keep#FOR_GATE_GRADIENTS]; or null
+  /// @param dGates per layer `[B,H]`, added to; needs [Keep#FOR_GATE_GRADIENTS] or
+  ///   [Keep#LAYER_INPUTS]; or null
   /// @param dHidden `[N,C]`; overwritten
   /// @param a from a forward that kept what this needs
   public void backward(
@@ -152,27 +181,38 @@ public final class Transformer implements AutoCloseable {
       Tensor dHidden,
       Activations a,
       TensorArena step) {
-    if (a.keep == Keep.RESULT || (dGates != null && a.keep != Keep.FOR_GATE_GRADIENTS)) {
+    if (a.keep == Keep.RESULT || (dGates != null && a.keep == Keep.FOR_BACKWARD)) {
       throw new IllegalArgumentException("backward: the forward kept " + a.keep);
     }
     BatchLayout layout = a.layout();
-    Tensor last = a.layers.getLast().residPost(); // [N,C]
+    boolean recompute = a.keep == Keep.LAYER_INPUTS;
+    boolean keepGatedOff = recompute ? dGates != null : a.keptGatedOff;
+    LayerGradients buffers = LayerGradients.allocate(config, layout.tokens(), step);
+    Tensor last = a.resids.getLast(); // [N,C]
     Tensor d = step.floats("d_resid", layout.tokens(), config.hiddenSize()); // [N,C]
     ops.rmsNormBackward(d, grads.norm(), dHidden, last, a.rstd, weights.norm(), Accumulate.SET);
     for (int l = layers.size() - 1; l >= 0; l--) {
       DecoderLayer layer = layers.get(l);
-      Tensor residPre = l == 0 ? a.embedded : a.layers.get(l - 1).residPost();
+      LayerActivations kept = a.layers.get(l);
+      Tensor residPre = a.resids.get(l);
+      HeadPlan plan = HeadPlan.of(a.masks, l, config.headDim(), keepGatedOff);
+      Rotation rotation = rotation(layer, a.positions, a.rotations);
+      if (recompute) {
+        layer.recompute(a.resids.get(l + 1), kept, residPre, rotation, layout, plan, ops);
+      } else {
+        layer.restore(kept, residPre, ops);
+      }
       layer.backward(
           d,
           grads.layers().get(l),
           dGates == null ? null : dGates.get(l),
-          a.layers.get(l),
+          buffers,
+          kept,
           residPre,
-          rotation(layer, a.positions, a.rotations),
+          rotation,
           layout,
-          a.plans.get(l),
-          ops,
-          step);
+          plan,
+          ops);
     }
     ops.embeddingBackward(grads.embedTokens(), d, a.ids);
   }

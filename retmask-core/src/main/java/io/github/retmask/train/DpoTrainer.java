@@ -29,6 +29,7 @@ public final class DpoTrainer {
   /// @param batchSize pairs of one step
   /// @param microBatchTokens tokens that go through the model at once; decides memory, and by the
   ///   order of additions the last bits of the result
+  /// @param gradientCheckpointing decides time and memory, no bit of the result
   /// @param seed of the order of the pairs
   /// @param learningRate schedule
   /// @param optimizer scalars of AdamW
@@ -41,6 +42,7 @@ public final class DpoTrainer {
       int epochs,
       int batchSize,
       int microBatchTokens,
+      GradientCheckpointing gradientCheckpointing,
       long seed,
       LrPlan learningRate,
       AdamW.Options optimizer,
@@ -86,7 +88,8 @@ public final class DpoTrainer {
             options.learningRate().over(steps.steps()),
             options.optimizer(),
             options.logEvery(),
-            options.checkpointEvery());
+            options.checkpointEvery(),
+            options.gradientCheckpointing());
     try (Trainer trainer = new Trainer(config, initial, ops, training, steps)) {
       trainer.run(directory, start, result, listener);
     }

@@ -31,6 +31,7 @@ public final class LogProbs {
   /// @param dGates gradients of the gates, one `[B,H]` per layer, added to; or null
   /// @param loss of this micro-batch
   /// @param stepUnits units of the whole step, see [Loss]
+  /// @param checkpointing decides time and memory, no bit of the result
   /// @param step memory of the passes; nothing of the result lies in it
   public static Loss.Part gradients(
       Weights grads,
@@ -39,8 +40,13 @@ public final class LogProbs {
       LabelledBatch batch,
       Loss loss,
       double stepUnits,
+      GradientCheckpointing checkpointing,
       TensorArena step) {
-    Keep keep = dGates == null ? Keep.FOR_BACKWARD : Keep.FOR_GATE_GRADIENTS;
+    Keep keep =
+        switch (checkpointing) {
+          case ON -> Keep.LAYER_INPUTS;
+          case OFF -> dGates == null ? Keep.FOR_BACKWARD : Keep.FOR_GATE_GRADIENTS;
+        };
     Prediction p = predict(model, batch, keep, step);
     Loss.Part part = loss.part(p.logps(), stepUnits);
 

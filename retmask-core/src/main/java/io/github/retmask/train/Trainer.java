@@ -36,8 +36,13 @@ public final class Trainer implements AutoCloseable {
   /// @param optimizer scalars of AdamW
   /// @param logEvery steps between lines of the log, which hold means over these steps
   /// @param checkpointEvery steps between checkpoints; has no influence on any result
+  /// @param gradientCheckpointing has none either
   public record Options(
-      LrSchedule schedule, AdamW.Options optimizer, int logEvery, int checkpointEvery) {
+      LrSchedule schedule,
+      AdamW.Options optimizer,
+      int logEvery,
+      int checkpointEvery,
+      GradientCheckpointing gradientCheckpointing) {
     public Options {
       if (logEvery < 1 || checkpointEvery < 1) {
         throw new IllegalArgumentException(
@@ -167,7 +172,14 @@ public final class Trainer implements AutoCloseable {
       stepMemory.reset();
       Loss.Part part =
           LogProbs.gradients(
-              optimizer.gradients(), null, model, micro.batch(), micro.loss(), units, stepMemory);
+              optimizer.gradients(),
+              null,
+              model,
+              micro.batch(),
+              micro.loss(),
+              units,
+              options.gradientCheckpointing(),
+              stepMemory);
       loss += part.loss();
       part.metrics().forEach((name, share) -> metrics.merge(name, share, Double::sum));
       tokens += micro.batch().tokens();

@@ -8,6 +8,7 @@ import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.io.Checkpoint;
 import io.github.retmask.io.JsonLines;
 import io.github.retmask.pretrained.PretrainedModel;
+import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.TrainingStart;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -45,7 +46,8 @@ class TrainingRecipeTest {
     Path recipe = folder.resolve("recipe.json");
     Files.writeString(recipe, RECIPE.formatted(family, tied));
     Path out = folder.resolve(family + "-" + tied);
-    TrainingRecipe.read(recipe).train(ops, out, TrainingStart.RESUME, _ -> {});
+    TrainingRecipe.read(recipe)
+        .train(ops, out, TrainingStart.RESUME, GradientCheckpointing.OFF, _ -> {});
     return out;
   }
 

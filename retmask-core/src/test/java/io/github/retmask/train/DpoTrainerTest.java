@@ -1,5 +1,6 @@
 package io.github.retmask.train;
 
+import static io.github.retmask.train.GradientCheckpointing.OFF;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
@@ -204,7 +205,7 @@ class DpoTrainerTest {
     Path out = folder.resolve("run");
     LrPlan none = new LrPlan(LrPlan.Shape.CONSTANT, 1, 0, 1); // all steps of a one-step warm-up
     DpoTrainer.Options options =
-        new DpoTrainer.Options(0.1, 0, NONE, 1, PAIRS, 30, 5, none, adamW(), 1, 100);
+        new DpoTrainer.Options(0.1, 0, NONE, 1, PAIRS, 30, OFF, 5, none, adamW(), 1, 100);
     train(out, options, TrainingStart.RESUME, p -> {});
     try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL);
         SafeTensors trained = SafeTensors.open(out.resolve("model.safetensors"))) {
@@ -246,7 +247,7 @@ class DpoTrainerTest {
   /// Steps of 3 pairs, micro-batches of about 2, checkpoints every second step.
   private static DpoTrainer.Options options(HeadMask mask, int epochs, double rate) {
     LrPlan plan = new LrPlan(LrPlan.Shape.COSINE, rate, rate / 10, 0.1);
-    return new DpoTrainer.Options(0.5, 0, mask, epochs, 3, 20, 5, plan, adamW(), 1, 2);
+    return new DpoTrainer.Options(0.5, 0, mask, epochs, 3, 20, OFF, 5, plan, adamW(), 1, 2);
   }
 
   private void train(

@@ -78,7 +78,9 @@ public abstract class GoldenTrainingContract {
           LabelledBatch.of(List.of(example(golden.train().get("ce"))), mask(golden, expected));
       Weights grads = zeros(golden.weights(), arena);
       Loss loss = CrossEntropyLoss.over(batch);
-      Loss.Part part = LogProbs.gradients(grads, null, model, batch, loss, loss.units(), arena);
+      Loss.Part part =
+          LogProbs.gradients(
+              grads, null, model, batch, loss, loss.units(), GradientCheckpointing.OFF, arena);
       assertRelative("loss", part.loss(), expected.get("loss").doubleValue(), LOSS);
       assertGradients(name, expected.get("grad"), golden.byName(grads, ops, arena));
     }
@@ -112,7 +114,9 @@ public abstract class GoldenTrainingContract {
         assertRelative("rejected of pair " + p, logps.sum(2 * p + 1), rejected, LOSS);
       }
       Weights grads = zeros(golden.weights(), arena);
-      Loss.Part part = LogProbs.gradients(grads, null, model, batch, loss, loss.units(), arena);
+      Loss.Part part =
+          LogProbs.gradients(
+              grads, null, model, batch, loss, loss.units(), GradientCheckpointing.OFF, arena);
       assertRelative("loss", part.loss(), expected.get("loss").doubleValue(), LOSS);
       assertMean(part, "rewards/chosen", expected, "chosen_reward");
       assertMean(part, "rewards/rejected", expected, "rejected_reward");
@@ -167,7 +171,14 @@ public abstract class GoldenTrainingContract {
           step++;
           Loss.Part part =
               LogProbs.gradients(
-                  optimizer.gradients(), null, model, batch, loss, loss.units(), arena);
+                  optimizer.gradients(),
+                  null,
+                  model,
+                  batch,
+                  loss,
+                  loss.units(),
+                  GradientCheckpointing.OFF,
+                  arena);
           double norm = optimizer.gradientNorm();
           assertRelative("loss " + step, part.loss(), one.get("loss_before").doubleValue(), 1e-3);
           double wanted = one.get("grad_norm_before_clip").doubleValue();

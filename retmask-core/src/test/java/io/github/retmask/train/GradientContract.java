@@ -7,6 +7,7 @@ import io.github.retmask.backend.Ops;
 import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadKind;
 import io.github.retmask.heads.HeadMask;
+import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.model.Weights;
 import io.github.retmask.random.SplitMix64;
@@ -167,6 +168,60 @@ public abstract class GradientContract {
     }
   }
 
+  /// Six layers: those of one kind share memory.
+  @Test
+  void gradientCheckpointingChangesNoBitOfWeightsAndGates() {
+    ModelConfig config = MixedModel.config(2);
+    HeadMask none = HeadMask.none(6, 6);
+    List<HeadMask> masks =
+        List.of(
+            none.withGate(heads("0-0", "1-3", "3-2", "4-5"), 0.3f)
+                .withGate(heads("0-1", "1-4", "2-0", "4-4", "5-1"), 0f),
+            none.withKind(heads("0-2", "4-0", "5-1"), HeadKind.UNIFORM)
+                .withKind(heads("0-3", "3-1"), new HeadKind.Local(1, 2))
+                .withGate(heads("0-2", "3-1"), 0f),
+            none);
+    LabelledBatch batch = new LabelledBatch(ROWS, masks);
+    Loss loss = CrossEntropyLoss.over(batch);
+    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL);
+        TensorArena step = ops.arena(TensorArena.Lifetime.STEP);
+        Transformer model = new Transformer(config, MixedModel.weights(config, 13, arena), ops)) {
+      for (boolean gates : new boolean[] {false, true}) {
+        List<Weights> grads = new ArrayList<>();
+        List<List<Tensor>> dGates = new ArrayList<>();
+        for (GradientCheckpointing checkpointing : GradientCheckpointing.values()) {
+          Weights weightGrads = zeros(model.weights(), arena);
+          List<Tensor> gateGrads = new ArrayList<>();
+          for (int l = 0; l < 6; l++) {
+            gateGrads.add(arena.floats("d_gates", ROWS.size(), 6));
+          }
+          LogProbs.gradients(
+              weightGrads,
+              gates ? gateGrads : null,
+              model,
+              batch,
+              loss,
+              loss.units(),
+              checkpointing,
+              step);
+          grads.add(weightGrads);
+          dGates.add(gateGrads);
+        }
+        assertSame(grads.get(1), grads.get(0));
+        assertThat(grads.get(0).layers().getFirst().qProj().weight().toFloats())
+            .doesNotContain(0f, Float.NaN);
+        for (int l = 0; l < 6; l++) {
+          assertThat(dGates.get(1).get(l).toFloats()).isEqualTo(dGates.get(0).get(l).toFloats());
+          if (gates) {
+            assertThat(dGates.get(0).get(l).toFloats())
+                .doesNotContain(Float.NaN)
+                .isNotEqualTo(new float[18]);
+          }
+        }
+      }
+    }
+  }
+
   private static void assertSame(Weights got, Weights wanted) {
     for (int t = 0; t < wanted.tensors().size(); t++) {
       assertThat(got.tensors().get(t).toFloats())
@@ -254,7 +309,8 @@ public abstract class GradientContract {
     try (TensorArena step = ops.arena(TensorArena.Lifetime.STEP);
         Transformer model = new Transformer(MixedModel.config(), weights, ops)) {
       Loss loss = CrossEntropyLoss.over(batch);
-      LogProbs.gradients(grads, dGates, model, batch, loss, loss.units(), step);
+      LogProbs.gradients(
+          grads, dGates, model, batch, loss, loss.units(), GradientCheckpointing.OFF, step);
     }
   }
 

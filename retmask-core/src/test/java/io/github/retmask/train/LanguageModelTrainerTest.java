@@ -99,6 +99,36 @@ class LanguageModelTrainerTest {
   }
 
   @Test
+  void gradientCheckpointingChangesNoByteAndMayBeTurnedOnInBetween() throws Exception {
+    LanguageModelTrainer.Options off = options(STEPS, 3, 2, 0.01);
+    Path whole = folder.resolve("whole");
+    train(whole, off, TrainingStart.RESUME, this::counting, p -> {});
+    Trainer.Options training = off.training();
+    LanguageModelTrainer.Options on =
+        new LanguageModelTrainer.Options(
+            off.steps(),
+            off.batchSize(),
+            off.microBatchTokens(),
+            new Trainer.Options(
+                training.schedule(),
+                training.optimizer(),
+                training.logEvery(),
+                training.checkpointEvery(),
+                GradientCheckpointing.ON));
+    Path out = folder.resolve("changed");
+    TrainingListener dieAfterThree =
+        p -> {
+          if (p.step() == 3) {
+            throw new Killed();
+          }
+        };
+    assertThatThrownBy(() -> train(out, off, TrainingStart.RESUME, this::counting, dieAfterThree))
+        .isInstanceOf(Killed.class);
+    train(out, on, TrainingStart.RESUME, this::counting, p -> {});
+    assertSameFiles(out, whole);
+  }
+
+  @Test
   void killedAtEveryStepItEndsWithTheSameBytes() throws Exception {
     LanguageModelTrainer.Options options = options(STEPS, 3, 1, 0.01);
     Path whole = folder.resolve("whole");
@@ -307,7 +337,12 @@ class LanguageModelTrainerTest {
         steps,
         3,
         13,
-        new Trainer.Options(new LrSchedule.Constant(rate, 0), ADAMW, logEvery, checkpointEvery));
+        new Trainer.Options(
+            new LrSchedule.Constant(rate, 0),
+            ADAMW,
+            logEvery,
+            checkpointEvery,
+            GradientCheckpointing.OFF));
   }
 
   private void train(

@@ -142,7 +142,9 @@ class LogProbsTest {
         Transformer model = new Transformer(MixedModel.config(), weights, ops)) {
       LabelledBatch batch = LabelledBatch.of(rows, model.noMask());
       Loss loss = CrossEntropyLoss.over(batch);
-      return LogProbs.gradients(grads, null, model, batch, loss, units, step).loss();
+      return LogProbs.gradients(
+              grads, null, model, batch, loss, units, GradientCheckpointing.OFF, step)
+          .loss();
     }
   }
 

@@ -13,6 +13,7 @@ import io.github.retmask.random.SplitMix64;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -31,6 +32,11 @@ final class MixedModel {
   private MixedModel() {}
 
   static ModelConfig config() {
+    return config(1);
+  }
+
+  /// One layer of every kind, `repeats` times over.
+  static ModelConfig config(int repeats) {
     RopeSpec rope = new RopeSpec(100, D, new RopeSpec.None());
     AttentionSpec full = new AttentionSpec(AttentionSpec.NO_WINDOW, 0.5f);
     return new ModelConfig(
@@ -43,19 +49,29 @@ final class MixedModel {
         1e-5f,
         true,
         32,
-        List.of(
-            new LayerSpec(NormPlacement.PRE, QkNorm.PER_HEAD, new AttentionSpec(3, 0.5f), rope),
-            new LayerSpec(NormPlacement.POST, QkNorm.WHOLE, full, rope),
-            new LayerSpec(NormPlacement.PRE, QkNorm.NONE, full, rope)));
+        Collections.nCopies(
+                repeats,
+                List.of(
+                    new LayerSpec(
+                        NormPlacement.PRE, QkNorm.PER_HEAD, new AttentionSpec(3, 0.5f), rope),
+                    new LayerSpec(NormPlacement.POST, QkNorm.WHOLE, full, rope),
+                    new LayerSpec(NormPlacement.PRE, QkNorm.NONE, full, rope)))
+            .stream()
+            .flatMap(List::stream)
+            .toList());
   }
 
   static Weights weights(long seed, TensorArena arena) {
+    return weights(config(), seed, arena);
+  }
+
+  static Weights weights(ModelConfig config, long seed, TensorArena arena) {
     Random random = new Random(new SplitMix64(seed), arena);
     Tensor embed = random.tensor("embed", 1, V, C);
     List<LayerWeights> layers = new ArrayList<>();
-    for (int l = 0; l < config().layerCount(); l++) {
-      QkNorm qkNorm = config().layers().get(l).qkNorm();
-      boolean bias = l == 0;
+    for (int l = 0; l < config.layerCount(); l++) {
+      QkNorm qkNorm = config.layers().get(l).qkNorm();
+      boolean bias = l % 3 == 0;
       layers.add(
           new LayerWeights(
               random.norm(l + ".attn_norm", C),

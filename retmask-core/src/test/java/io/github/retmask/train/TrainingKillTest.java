@@ -96,6 +96,7 @@ class TrainingKillTest {
               3,
               2,
               20,
+              GradientCheckpointing.OFF,
               1,
               new LrPlan(LrPlan.Shape.COSINE, 0.01, 0, 0.1),
               AdamW.Options.RETMASK,

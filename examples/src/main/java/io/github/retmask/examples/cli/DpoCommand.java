@@ -10,6 +10,7 @@ import io.github.retmask.io.FormatException;
 import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.train.AdamW;
 import io.github.retmask.train.DpoTrainer;
+import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.LrPlan;
 import io.github.retmask.train.PreferenceData;
 import io.github.retmask.train.PreferencePair;
@@ -114,6 +115,12 @@ final class DpoCommand implements Callable<Integer> {
   private int microBatchTokens;
 
   @Option(
+      names = "--gradient-checkpointing",
+      description =
+          "Compute layers again in the backward: less memory, more time, the same result.")
+  private boolean gradientCheckpointing;
+
+  @Option(
       names = "--max-length",
       defaultValue = "1024",
       description = "Leave out pairs with more tokens (default: ${DEFAULT-VALUE}).")
@@ -213,6 +220,7 @@ final class DpoCommand implements Callable<Integer> {
           epochs,
           batchSize,
           microBatchTokens,
+          GradientCheckpointing.of(gradientCheckpointing),
           seed,
           plan,
           new AdamW.Options(recipe.beta1(), recipe.beta2(), recipe.eps(), weightDecay, maxGradNorm),

@@ -3,6 +3,7 @@ package io.github.retmask.examples.cli;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.Ops;
 import io.github.retmask.eval.TrainingRecipe;
+import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.Trainer;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -45,6 +46,12 @@ final class TrainCommand implements Callable<Integer> {
   @Option(names = "--out", paramLabel = "DIR", required = true, description = "Folder to write.")
   private Path out = Path.of("");
 
+  @Option(
+      names = "--gradient-checkpointing",
+      description =
+          "Compute layers again in the backward: less memory, more time, the same result.")
+  private boolean gradientCheckpointing;
+
   TrainCommand(Console console) {
     this.console = console;
   }
@@ -59,7 +66,12 @@ final class TrainCommand implements Callable<Integer> {
                 console,
                 "retmask train: interrupted; the same command goes on after the last checkpoint",
                 Interruption.Stop.AFTER_SAVING)) {
-      read.train(new Ops(kernels), out, resume.training(), meter::step);
+      read.train(
+          new Ops(kernels),
+          out,
+          resume.training(),
+          GradientCheckpointing.of(gradientCheckpointing),
+          meter::step);
       console.line(ended(out, meter.last()));
     }
     return ExitCode.OK;

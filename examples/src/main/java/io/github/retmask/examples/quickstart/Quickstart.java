@@ -26,6 +26,7 @@ import io.github.retmask.stats.PairedBootstrap;
 import io.github.retmask.stats.Wilson;
 import io.github.retmask.train.AdamW;
 import io.github.retmask.train.DpoTrainer;
+import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.LrPlan;
 import io.github.retmask.train.PreferenceData;
 import io.github.retmask.train.PreferencePair;
@@ -372,6 +373,7 @@ public final class Quickstart {
             options.epochs(),
             options.batchSize(),
             4096,
+            GradientCheckpointing.OFF,
             seed,
             new LrPlan(LrPlan.Shape.COSINE, rate, rate / 10, 0.1),
             AdamW.Options.RETMASK,

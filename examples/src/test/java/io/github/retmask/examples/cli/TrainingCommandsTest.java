@@ -38,6 +38,42 @@ class TrainingCommandsTest {
   }
 
   @Test
+  void gradientCheckpointingGivesTheSameModel() throws IOException {
+    Path recipe = Planted.recipe(dir.resolve("recipe.json"), 2);
+    Path withKey = dir.resolve("with-key.json");
+    Files.writeString(
+        withKey,
+        Files.readString(recipe)
+            .replace("\"steps\"", "\"gradient_checkpointing\": true, \"steps\""));
+    Cli.ok("train", recipe, "--out", dir.resolve("plain"));
+    Cli.ok("train", recipe, "--out", dir.resolve("option"), "--gradient-checkpointing");
+    Cli.ok("train", withKey, "--out", dir.resolve("key"));
+    assertThat(dir.resolve("option/model.safetensors"))
+        .hasSameBinaryContentAs(dir.resolve("plain/model.safetensors"));
+    assertThat(dir.resolve("key/model.safetensors"))
+        .hasSameBinaryContentAs(dir.resolve("plain/model.safetensors"));
+
+    Path pairs = dir.resolve("pairs.jsonl");
+    Files.writeString(
+        pairs,
+        """
+        {"id": "a", "prompt_ids": [1, 2], "chosen_ids": [2], "rejected_ids": [3]}
+        {"id": "b", "prompt_ids": [1, 2, 3, 4], "chosen_ids": [2], "rejected_ids": [3]}
+        """);
+    Cli.ok("dpo", Planted.MODEL, "--pairs", pairs, "--out", dir.resolve("kept"));
+    Cli.ok(
+        "dpo",
+        Planted.MODEL,
+        "--pairs",
+        pairs,
+        "--out",
+        dir.resolve("again"),
+        "--gradient-checkpointing");
+    assertThat(dir.resolve("again/model.safetensors"))
+        .hasSameBinaryContentAs(dir.resolve("kept/model.safetensors"));
+  }
+
+  @Test
   void anotherRecipeInTheSameFolderIsRefused() throws IOException {
     Path model = dir.resolve("model");
     Cli.ok("train", Planted.recipe(dir.resolve("recipe.json"), 2), "--out", model);
