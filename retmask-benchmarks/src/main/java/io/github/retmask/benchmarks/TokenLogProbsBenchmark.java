@@ -6,7 +6,7 @@ import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.Param;
 
 /// LM head with the log-probability of a target: 2 M C V flops forward, 6 M C V backward (with the
-/// logits computed again).
+/// logits computed again), 6 M C V both at once.
 public class TokenLogProbsBenchmark extends OpBenchmark {
   /// M x C x V.
   @Param({"3072x128x300", "512x512x8192"})
@@ -64,6 +64,13 @@ public class TokenLogProbsBenchmark extends OpBenchmark {
   @Benchmark
   public void backward(Rate rate) {
     kernels.tokenLogProbsBackward(dHidden, dLmHead, dLogps, hidden, lmHead, targets, lse);
+    rate.gflop += 6e-9 * hidden.size() * lmHead.dim(0);
+  }
+
+  @Benchmark
+  public void bothAtOnce(Rate rate) {
+    kernels.tokenLogProbsAndGradients(
+        logps, lse, dHidden, dLmHead, dLogps, hidden, lmHead, targets);
     rate.gflop += 6e-9 * hidden.size() * lmHead.dim(0);
   }
 }

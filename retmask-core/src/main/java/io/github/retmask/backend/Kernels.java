@@ -267,6 +267,21 @@ public interface Kernels extends AutoCloseable {
       Tensor targets,
       Tensor lse);
 
+  /// [#tokenLogProbs] and [#tokenLogProbsBackward], to the bit, for losses whose dLogps is known
+  /// beforehand; a backend may compute the logits once.
+  default void tokenLogProbsAndGradients(
+      Tensor logps,
+      Tensor lse,
+      Tensor dHidden,
+      Tensor dLmHead,
+      Tensor dLogps,
+      Tensor hidden,
+      Tensor lmHead,
+      Tensor targets) {
+    tokenLogProbs(logps, lse, hidden, lmHead, targets);
+    tokenLogProbsBackward(dHidden, dLmHead, dLogps, hidden, lmHead, targets, lse);
+  }
+
   // --- adamw ----------------------------------------------------------------------------------
 
   /// One AdamW update in place: `g = gradScale grad`, `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2)

@@ -280,6 +280,24 @@ public final class Ops {
     kernels.tokenLogProbsBackward(dHidden, dLmHead, dLogps, hidden, lmHead, targets, lse);
   }
 
+  /// See [Kernels#tokenLogProbsAndGradients].
+  public void tokenLogProbsAndGradients(
+      Tensor logps,
+      Tensor lse,
+      Tensor dHidden,
+      Tensor dLmHead,
+      Tensor dLogps,
+      Tensor hidden,
+      Tensor lmHead,
+      Tensor targets) {
+    Check op = new Check("token_log_probs_and_gradients");
+    op.f32(logps).f32(lse).f32(dHidden).f32(dLmHead).f32(dLogps).lmHead(hidden, lmHead, targets);
+    op.shape(logps, hidden.dim(0)).shape(lse, hidden.dim(0)).shape(dLogps, hidden.dim(0));
+    op.same(dHidden, hidden).same(dLmHead, lmHead);
+    kernels.tokenLogProbsAndGradients(
+        logps, lse, dHidden, dLmHead, dLogps, hidden, lmHead, targets);
+  }
+
   /// See [Kernels#adamW].
   public void adamW(Tensor param, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
     Check op = new Check("adamw");

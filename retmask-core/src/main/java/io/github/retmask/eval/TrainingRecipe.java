@@ -148,26 +148,28 @@ public final class TrainingRecipe {
                     ? GradientCheckpointing.ON
                     : checkpointing));
     int seed = t.integer("seed", 0);
-    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
-      InitialWeights initial =
-          new InitialWeights(
-              seed,
-              t.number("initializer_std", 0.02),
-              InitialWeights.Residuals.SCALED_BY_DEPTH,
-              config.layerCount(),
-              arena);
-      LanguageModelTrainer.train(
-          config,
-          Architecture.of(model).weights(config, model, initial),
-          ops,
-          options,
-          language.examples(t.integer("data_seed", 0, seed + 1)),
-          Map.of("recipe", json.json().toString()),
-          out,
-          start,
-          weights -> save(weights, ops, out),
-          progress::accept);
-    }
+    double std = t.number("initializer_std", 0.02);
+    LanguageModelTrainer.train(
+        config,
+        memory ->
+            Architecture.of(model)
+                .weights(
+                    config,
+                    model,
+                    new InitialWeights(
+                        seed,
+                        std,
+                        InitialWeights.Residuals.SCALED_BY_DEPTH,
+                        config.layerCount(),
+                        memory)),
+        ops,
+        options,
+        language.examples(t.integer("data_seed", 0, seed + 1)),
+        Map.of("recipe", json.json().toString()),
+        out,
+        start,
+        weights -> save(weights, ops, out),
+        progress::accept);
   }
 
   private void save(Weights weights, Ops ops, Path out) throws IOException {

@@ -4,6 +4,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 
 /// [TensorArena] in off-heap host memory: a bump allocator over slabs.
 ///
@@ -16,7 +17,7 @@ public final class HostArena implements TensorArena {
 
   private final List<Slab> slabs = new ArrayList<>();
   private long nextSlabBytes = SLAB_BYTES;
-  private int current;
+  private @Nullable Slab current; // the one that is filled
   private long used;
   private boolean closed;
 
@@ -34,6 +35,10 @@ public final class HostArena implements TensorArena {
       this.memory = owner.allocate(bytes, ALIGNMENT);
     }
 
+    long room() {
+      return memory.byteSize() - filled;
+    }
+
     void free() {
       owner.close();
     }
@@ -47,15 +52,16 @@ public final class HostArena implements TensorArena {
     Shape shape = Shape.of(dims);
     long bytes = dtype.bytes(shape.size());
     long padded = (bytes + ALIGNMENT - 1) & -ALIGNMENT;
-    while (current < slabs.size()
-        && slabs.get(current).filled + padded > slabs.get(current).memory.byteSize()) {
-      current++;
-    }
-    if (current == slabs.size()) {
-      slabs.add(newSlab(name, dtype, shape, Math.max(padded, nextSlabBytes)));
+    Slab slab = current;
+    if (slab == null || slab.room() < padded) {
+      slab = newSlab(name, dtype, shape, Math.max(padded, nextSlabBytes));
+      slabs.add(slab);
       nextSlabBytes = SLAB_BYTES;
+      // A large tensor has a slab of its own; small ones after it go on where they were.
+      if (current == null || current.room() < slab.room() - padded) {
+        current = slab;
+      }
     }
-    Slab slab = slabs.get(current);
     MemorySegment memory = slab.memory.asSlice(slab.filled, bytes);
     if (slab.filled < slab.dirty) {
       memory.fill((byte) 0); // fresh slabs come zeroed, recycled ones do not
@@ -85,10 +91,11 @@ public final class HostArena implements TensorArena {
       freeSlabs();
       nextSlabBytes = Math.max(SLAB_BYTES, used + used / 4);
     }
-    for (Slab slab : slabs) {
+    current = null;
+    for (Slab slab : slabs) { // one or none
       slab.filled = 0;
+      current = slab;
     }
-    current = 0;
     used = 0;
   }
 

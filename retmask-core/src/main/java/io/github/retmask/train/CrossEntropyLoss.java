@@ -26,11 +26,18 @@ public record CrossEntropyLoss(float[] weights) implements Loss {
   @Override
   public Part part(TokenLogProbs logps, double stepUnits) {
     double sum = 0;
-    float[] dLogps = new float[weights.length]; // [M]
     for (int m = 0; m < weights.length; m++) {
       sum -= (double) weights[m] * logps.values()[m];
+    }
+    return new Part(sum / stepUnits, constantGradient(stepUnits), Map.of());
+  }
+
+  @Override
+  public float[] constantGradient(double stepUnits) {
+    float[] dLogps = new float[weights.length]; // [M]
+    for (int m = 0; m < weights.length; m++) {
       dLogps[m] = (float) (-weights[m] / stepUnits);
     }
-    return new Part(sum / stepUnits, dLogps, Map.of());
+    return dLogps;
   }
 }

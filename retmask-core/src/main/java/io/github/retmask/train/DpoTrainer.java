@@ -90,7 +90,8 @@ public final class DpoTrainer {
             options.logEvery(),
             options.checkpointEvery(),
             options.gradientCheckpointing());
-    try (Trainer trainer = new Trainer(config, initial, ops, training, steps)) {
+    try (Trainer trainer =
+        new Trainer(config, memory -> Trainer.copy(initial, ops, memory), ops, training, steps)) {
       trainer.run(directory, start, result, listener);
     }
   }

@@ -4,12 +4,14 @@ import io.github.retmask.backend.Ops;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Weights;
+import io.github.retmask.tensor.TensorArena;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Function;
 
 /// Trains a decoder to predict the next token of endless examples: weighted cross-entropy, step k
 /// over examples `k batchSize` to `(k + 1) batchSize - 1` of the source.
@@ -34,13 +36,14 @@ public final class LanguageModelTrainer {
   /// Trains, or continues a training that was interrupted; see [Trainer#run] for folder, result and
   /// failures.
   ///
-  /// @param initial weights to begin from, such as those of [InitialWeights]; copied
+  /// @param initial makes the weights to begin from, F32, in the memory it is given: those of
+  ///   [InitialWeights], or a [Trainer#copy]
   /// @param source the examples
   /// @param origin what `initial` and `source` were made from, by option name (seeds, sizes): a
   ///   training is resumed only under equal values
   public static void train(
       ModelConfig config,
-      Weights initial,
+      Function<TensorArena, Weights> initial,
       Ops ops,
       Options options,
       ExampleSource source,

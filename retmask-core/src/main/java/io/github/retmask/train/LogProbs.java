@@ -22,7 +22,10 @@ public final class LogProbs {
   ///
   /// @param step memory of the pass; nothing of the result lies in it
   public static TokenLogProbs of(Transformer model, LabelledBatch batch, TensorArena step) {
-    return predict(model, batch, Keep.RESULT, step).logps();
+    Prediction p = predict(model, batch, Keep.RESULT, step);
+    Tensor lmHead = model.weights().lmHead();
+    model.ops().tokenLogProbs(p.logps(), p.lse(), p.rows(), lmHead, p.targets());
+    return p.result(batch);
   }
 
   /// Forward and backward of one micro-batch.
@@ -48,44 +51,62 @@ public final class LogProbs {
           case OFF -> dGates == null ? Keep.FOR_BACKWARD : Keep.FOR_GATE_GRADIENTS;
         };
     Prediction p = predict(model, batch, keep, step);
-    Loss.Part part = loss.part(p.logps(), stepUnits);
-
     Ops ops = model.ops();
-    Tensor dLogps = step.floats("d_logps", batch.labels()).copyFrom(part.dLogps()); // [M]
+    Tensor lmHead = model.weights().lmHead();
+    Tensor dLogps = step.floats("d_logps", batch.labels()); // [M]
     Tensor dRows = step.floats("d_hidden_rows", p.rows().shape().dims()); // [M,C]
-    ops.tokenLogProbsBackward(
-        dRows, grads.lmHead(), dLogps, p.rows(), model.weights().lmHead(), p.targets(), p.lse());
+    float[] known = loss.constantGradient(stepUnits); // [M]
+    Loss.Part part;
+    if (known != null) {
+      dLogps.copyFrom(known);
+      ops.tokenLogProbsAndGradients(
+          p.logps(), p.lse(), dRows, grads.lmHead(), dLogps, p.rows(), lmHead, p.targets());
+      part = loss.part(p.result(batch), stepUnits);
+    } else {
+      ops.tokenLogProbs(p.logps(), p.lse(), p.rows(), lmHead, p.targets());
+      part = loss.part(p.result(batch), stepUnits);
+      dLogps.copyFrom(part.dLogps());
+      ops.tokenLogProbsBackward(
+          dRows, grads.lmHead(), dLogps, p.rows(), lmHead, p.targets(), p.lse());
+    }
     Tensor dHidden = step.floats("d_hidden", p.activations().hidden().shape().dims()); // [N,C]
     ops.scatterRows(dHidden, dRows, p.sources());
     model.backward(grads, dGates, dHidden, p.activations(), step);
     return part;
   }
 
+  /// Everything up to the lm_head.
   private static Prediction predict(
       Transformer model, LabelledBatch batch, Keep keep, TensorArena step) {
-    Ops ops = model.ops();
     Activations a =
         model.forward(batch.batch(), null, keep, ReadoutRequest.NONE, step, Observer.NONE);
     Tensor sources = step.ints("sources", batch.sources()); // [M]
-    Tensor targets = step.ints("targets", batch.targets()); // [M]
     Tensor rows = step.floats("hidden_rows", batch.labels(), model.config().hiddenSize()); // [M,C]
-    ops.gatherRows(rows, a.hidden(), sources);
-    Tensor logps = step.floats("logps", batch.labels()); // [M]
-    Tensor lse = step.floats("lse", batch.labels()); // [M]
-    ops.tokenLogProbs(logps, lse, rows, model.weights().lmHead(), targets);
-    TokenLogProbs result = new TokenLogProbs(logps.toFloats(), batch.rowStart());
-    return new Prediction(a, sources, targets, rows, lse, result);
+    model.ops().gatherRows(rows, a.hidden(), sources);
+    return new Prediction(
+        a,
+        sources,
+        step.ints("targets", batch.targets()),
+        rows,
+        step.floats("logps", batch.labels()),
+        step.floats("lse", batch.labels()));
   }
 
   /// @param sources I32 `[M]`
   /// @param targets I32 `[M]`
   /// @param rows `[M,C]`
-  /// @param lse `[M]`
+  /// @param logps `[M]`, to be filled
+  /// @param lse `[M]`, to be filled
   private record Prediction(
       Activations activations,
       Tensor sources,
       Tensor targets,
       Tensor rows,
-      Tensor lse,
-      TokenLogProbs logps) {}
+      Tensor logps,
+      Tensor lse) {
+
+    TokenLogProbs result(LabelledBatch batch) {
+      return new TokenLogProbs(logps.toFloats(), batch.rowStart());
+    }
+  }
 }

@@ -1,6 +1,7 @@
 package io.github.retmask.train;
 
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /// A loss as a formula: its value and its gradient with respect to the log-probabilities of
 /// labelled tokens. [LogProbs] turns that gradient into gradients of the weights.
@@ -18,6 +19,12 @@ public sealed interface Loss permits CrossEntropyLoss, DpoLoss {
   /// @param logps of the micro-batch
   /// @param stepUnits units of all micro-batches of the step together
   Part part(TokenLogProbs logps, double stepUnits);
+
+  /// The gradient of [#part], `[M]`, where it does not depend on the log-probabilities; else null.
+  /// Known beforehand it saves one of four products with the lm_head.
+  default float @Nullable [] constantGradient(double stepUnits) {
+    return null;
+  }
 
   /// A part of a step's loss; parts add up.
   ///

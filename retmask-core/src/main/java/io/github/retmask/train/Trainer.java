@@ -11,9 +11,11 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Function;
 
-/// Runs the optimiser steps of a [StepSource] over F32 copies of a model's weights, with a log and
-/// checkpoints in a folder.
+/// Runs the optimiser steps of a [StepSource] over the F32 weights of a model, with a log and
+/// checkpoints in a folder. Beside a step's activations it holds 16 bytes per parameter: weight,
+/// gradient and both moments.
 ///
 /// **Exact resume.** Whatever stopped a training, running it again into the same folder continues
 /// after the newest checkpoint and ends with the same weights and the same `metrics.jsonl`, byte
@@ -72,20 +74,33 @@ public final class Trainer implements AutoCloseable {
       Map<String, Double> metrics,
       long numTokens) {}
 
-  /// @param initial weights of any float type; copied
+  /// @param initial makes the weights before training, F32, in memory of the trainer
   /// @param ops backend that computes, also the owner of the memory
-  public Trainer(ModelConfig config, Weights initial, Ops ops, Options options, StepSource source) {
+  public Trainer(
+      ModelConfig config,
+      Function<TensorArena, Weights> initial,
+      Ops ops,
+      Options options,
+      StepSource source) {
     this.options = options;
     this.source = source;
     this.ops = ops;
     this.memory = ops.arena(TensorArena.Lifetime.MODEL);
     this.stepMemory = ops.arena(TensorArena.Lifetime.STEP);
-    Weights masters = initial.map(t -> memory.floats(t.name(), t.shape().dims()));
-    for (int i = 0; i < masters.tensors().size(); i++) {
-      ops.cast(masters.tensors().get(i), initial.tensors().get(i));
+    Weights weights = initial.apply(memory);
+    this.model = new Transformer(config, weights, ops);
+    this.optimizer = new AdamW(weights, options.optimizer(), ops, memory);
+  }
+
+  /// A copy in F32, for [#Trainer].
+  ///
+  /// @param weights of any float type
+  public static Weights copy(Weights weights, Ops ops, TensorArena memory) {
+    Weights copies = weights.map(t -> memory.floats(t.name(), t.shape().dims()));
+    for (int i = 0; i < copies.tensors().size(); i++) {
+      ops.cast(copies.tensors().get(i), weights.tensors().get(i));
     }
-    this.model = new Transformer(config, masters, ops);
-    this.optimizer = new AdamW(masters, options.optimizer(), ops, memory);
+    return copies;
   }
 
   /// The weights in training, F32; they live until [#close].

@@ -49,7 +49,8 @@ abstract class TokenLogProbsContract extends OpContract {
         new Case(13, 16, 15, DType.F32),
         new Case(17, 12, 1003, DType.BF16),
         new Case(70, 33, 65, DType.F32),
-        new Case(207, 5, 131, DType.F16));
+        new Case(207, 5, 131, DType.F16),
+        new Case(129, 2, 65_537, DType.F32)); // more logits than exist at once
   }
 
   /// Logits in double with the bound of their rounding, and what follows from them.
@@ -176,6 +177,32 @@ abstract class TokenLogProbsContract extends OpContract {
         .isClose(dHidden, dHiddenTolerance, SOURCE);
     TensorAssert.assertThat("token_log_probs_backward dLmHead", got[1], c.vocab(), c.width())
         .isClose(dLmHead, dLmHeadTolerance, SOURCE);
+  }
+
+  @ParameterizedTest
+  @MethodSource("cases")
+  void bothAtOnceHaveTheBitsOfOneAfterTheOther(Case c) {
+    float[][] forward = forward(bench, c.hidden(), c.lmHead(), c.targets(), c.dtype());
+    float[][] backward = backward(bench, c, c.dLogps(), forward[1]);
+    Tensor logps = bench.garbage("logps", c.tokens());
+    Tensor lse = bench.garbage("lse", c.tokens());
+    Tensor dHidden = bench.garbage("dHidden", c.tokens(), c.width());
+    Tensor dLmHead = bench.filled("dLmHead", 0.5f, c.vocab(), c.width());
+    bench.ops.tokenLogProbsAndGradients(
+        logps,
+        lse,
+        dHidden,
+        dLmHead,
+        bench.f32("dLogps", c.dLogps(), c.tokens()),
+        bench.f32("hidden", c.hidden(), c.tokens(), c.width()),
+        bench.weight("lm_head.weight", c.dtype(), c.lmHead(), c.vocab(), c.width()),
+        bench.ints("targets", c.targets()));
+    assertSameBits(
+        "token_log_probs_and_gradients",
+        new float[][] {
+          bench.floats(logps), bench.floats(lse), bench.floats(dHidden), bench.floats(dLmHead)
+        },
+        new float[][] {forward[0], forward[1], backward[0], backward[1]});
   }
 
   @Test

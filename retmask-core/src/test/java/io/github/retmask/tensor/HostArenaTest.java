@@ -94,6 +94,17 @@ class HostArenaTest {
   }
 
   @Test
+  void smallTensorsBetweenLargeOnesShareASlab() {
+    try (HostArena arena = new HostArena()) {
+      for (int layer = 0; layer < 20; layer++) {
+        arena.floats("norm", 1000);
+        arena.floats("proj", SLAB / 4);
+      }
+      assertThat(arena.heldBytes()).isLessThanOrEqualTo(arena.usedBytes() + SLAB);
+    }
+  }
+
+  @Test
   void usedBytesCountWhatWasHandedOut() {
     try (HostArena arena = new HostArena()) {
       assertThat(arena.usedBytes()).isZero();

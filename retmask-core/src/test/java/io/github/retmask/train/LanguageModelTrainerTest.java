@@ -11,7 +11,6 @@ import io.github.retmask.io.SafeTensors;
 import io.github.retmask.io.SafeTensorsWriter;
 import io.github.retmask.model.Weights;
 import io.github.retmask.random.SplitMix64;
-import io.github.retmask.tensor.TensorArena;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -157,25 +156,23 @@ class LanguageModelTrainerTest {
     Path whole = folder.resolve("whole");
     train(whole, options, TrainingStart.RESUME, this::counting, p -> {});
     Path out = folder.resolve("killed");
-    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
-      assertThatThrownBy(
-              () ->
-                  LanguageModelTrainer.train(
-                      TinyModel.config(false),
-                      TinyModel.weights(false, 1, arena),
-                      ops,
-                      options,
-                      this::counting,
-                      Map.of("seed", "1"),
-                      out,
-                      TrainingStart.RESUME,
-                      weights -> {
-                        save(weights, out);
-                        throw new Killed();
-                      },
-                      p -> {}))
-          .isInstanceOf(Killed.class);
-    }
+    assertThatThrownBy(
+            () ->
+                LanguageModelTrainer.train(
+                    TinyModel.config(false),
+                    memory -> TinyModel.weights(false, 1, memory),
+                    ops,
+                    options,
+                    this::counting,
+                    Map.of("seed", "1"),
+                    out,
+                    TrainingStart.RESUME,
+                    weights -> {
+                      save(weights, out);
+                      throw new Killed();
+                    },
+                    p -> {}))
+        .isInstanceOf(Killed.class);
     train(out, options, TrainingStart.RESUME, this::counting, p -> {});
     assertSameFiles(out, whole);
   }
@@ -352,19 +349,17 @@ class LanguageModelTrainerTest {
       ExampleSource source,
       TrainingListener progress)
       throws IOException, InterruptedException {
-    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
-      LanguageModelTrainer.train(
-          TinyModel.config(false),
-          TinyModel.weights(false, 1, arena),
-          ops,
-          options,
-          source,
-          Map.of("seed", "1"),
-          out,
-          start,
-          weights -> save(weights, out),
-          progress);
-    }
+    LanguageModelTrainer.train(
+        TinyModel.config(false),
+        memory -> TinyModel.weights(false, 1, memory),
+        ops,
+        options,
+        source,
+        Map.of("seed", "1"),
+        out,
+        start,
+        weights -> save(weights, out),
+        progress);
   }
 
   private static void save(Weights weights, Path out) throws IOException {

@@ -6,7 +6,10 @@ import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import jdk.incubator.vector.DoubleVector;
 import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorSpecies;
 
 /// Sum, cast and sum of squares of whole tensors, and the loop that all elementwise ops share.
 /// Limited by memory.
@@ -126,11 +129,12 @@ final class VectorElementwise {
         PART,
         SMALL,
         (i0, i1, scratch) -> {
+          double[] sums = new double[8];
           for (long i = i0; i < i1; i += PART) {
             int count = (int) Math.min(PART, i1 - i);
             float[] values = scratch.floats(0, PART);
             MemorySegment.copy(from, Lanes.F32, 4 * i, values, 0, count);
-            parts[(int) (i / PART)] = sumOfSquares(values, count);
+            parts[(int) (i / PART)] = sumOfSquares(values, count, sums);
           }
         });
     double sum = 0;
@@ -140,29 +144,60 @@ final class VectorElementwise {
     return sum;
   }
 
-  private static double sumOfSquares(float[] x, int count) {
-    double s0 = 0;
-    double s1 = 0;
-    double s2 = 0;
-    double s3 = 0;
-    double s4 = 0;
-    double s5 = 0;
-    double s6 = 0;
-    double s7 = 0;
-    int i = 0;
-    for (; i <= count - 8; i += 8) {
-      s0 += (double) x[i] * x[i];
-      s1 += (double) x[i + 1] * x[i + 1];
-      s2 += (double) x[i + 2] * x[i + 2];
-      s3 += (double) x[i + 3] * x[i + 3];
-      s4 += (double) x[i + 4] * x[i + 4];
-      s5 += (double) x[i + 5] * x[i + 5];
-      s6 += (double) x[i + 6] * x[i + 6];
-      s7 += (double) x[i + 7] * x[i + 7];
+  /// Element i belongs to sum i mod 8, the last few to sum 0. Squares of floats are exact in double.
+  private static double sumOfSquares(float[] x, int count, double[] sums) {
+    int full = count & -8;
+    addSquares(x, full, sums);
+    for (int i = full; i < count; i++) {
+      sums[0] += (double) x[i] * x[i];
     }
-    for (; i < count; i++) {
-      s0 += (double) x[i] * x[i];
+    return ((sums[0] + sums[4]) + (sums[1] + sums[5]))
+        + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+  }
+
+  private static void addSquares(float[] x, int count, double[] sums) {
+    if (WIDTH == 4) {
+      addSquaresOfPairs(x, count, sums);
+      return;
     }
-    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7));
+    DoubleVector low = DoubleVector.zero(DoubleVector.SPECIES_256);
+    DoubleVector high = low;
+    for (int i = 0; i < count; i += 8) {
+      FloatVector a = FloatVector.fromArray(FloatVector.SPECIES_256, x, i);
+      DoubleVector b = widened(a, DoubleVector.SPECIES_256, 0);
+      DoubleVector c = widened(a, DoubleVector.SPECIES_256, 1);
+      low = low.add(b.mul(b));
+      high = high.add(c.mul(c));
+    }
+    low.intoArray(sums, 0);
+    high.intoArray(sums, 4);
+  }
+
+  /// The same sums where vectors hold two doubles.
+  private static void addSquaresOfPairs(float[] x, int count, double[] sums) {
+    DoubleVector s0 = DoubleVector.zero(DoubleVector.SPECIES_128);
+    DoubleVector s2 = s0;
+    DoubleVector s4 = s0;
+    DoubleVector s6 = s0;
+    for (int i = 0; i < count; i += 8) {
+      FloatVector a = FloatVector.fromArray(FloatVector.SPECIES_128, x, i);
+      FloatVector b = FloatVector.fromArray(FloatVector.SPECIES_128, x, i + 4);
+      DoubleVector a0 = widened(a, DoubleVector.SPECIES_128, 0);
+      DoubleVector a2 = widened(a, DoubleVector.SPECIES_128, 1);
+      DoubleVector b4 = widened(b, DoubleVector.SPECIES_128, 0);
+      DoubleVector b6 = widened(b, DoubleVector.SPECIES_128, 1);
+      s0 = s0.add(a0.mul(a0));
+      s2 = s2.add(a2.mul(a2));
+      s4 = s4.add(b4.mul(b4));
+      s6 = s6.add(b6.mul(b6));
+    }
+    s0.intoArray(sums, 0);
+    s2.intoArray(sums, 2);
+    s4.intoArray(sums, 4);
+    s6.intoArray(sums, 6);
+  }
+
+  private static DoubleVector widened(FloatVector x, VectorSpecies<Double> species, int part) {
+    return (DoubleVector) x.convertShape(VectorOperators.F2D, species, part);
   }
 }

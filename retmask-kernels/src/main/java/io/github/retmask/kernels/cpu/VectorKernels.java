@@ -199,6 +199,20 @@ final class VectorKernels implements Kernels {
   }
 
   @Override
+  public synchronized void tokenLogProbsAndGradients(
+      Tensor logps,
+      Tensor lse,
+      Tensor dHidden,
+      Tensor dLmHead,
+      Tensor dLogps,
+      Tensor hidden,
+      Tensor lmHead,
+      Tensor targets) {
+    VectorTokenLogProbs.logProbsAndGradients(
+        pool, logps, lse, dHidden, dLmHead, dLogps, hidden, lmHead, targets);
+  }
+
+  @Override
   public synchronized void adamW(Tensor param, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
     VectorAdamW.adamW(pool, param, grad, m, v, step);
   }

@@ -11,6 +11,7 @@ import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorOperators;
+import org.jspecify.annotations.Nullable;
 
 /// Log-probability of one target per token, from hidden states: `logps = logit[target] - lse`.
 ///
@@ -19,7 +20,8 @@ import jdk.incubator.vector.VectorOperators;
 /// Limited by the products.
 final class VectorTokenLogProbs {
   /// Logits that exist at once, 16 MiB.
-  private static final long LOGITS = 1 << 22;
+  private static final long LOGITS = Long.getLong("xlogits", 1 << 23);
+  private static final int ROWS = Integer.getInteger("xrows", 128);
 
   /// Elements of a partial sum of exponentials, which are then added in double.
   private static final int PART = 512;
@@ -50,10 +52,7 @@ final class VectorTokenLogProbs {
             float[] row = scratch.floats(ROW, vocab + WIDTH);
             for (long r = r0; r < r1; r++) {
               MemorySegment.copy(rows, Lanes.F32, 4 * r * vocab, row, 0, vocab);
-              float logit = row[targets.getInt(from + r)];
-              double logSumExp = logSumExp(row, vocab, lanes);
-              lse.set(from + r, (float) logSumExp);
-              logps.set(from + r, (float) (logit - logSumExp));
+              logProb(logps, lse, from + r, row, vocab, targets.getInt(from + r), lanes);
             }
           });
     }
@@ -70,6 +69,34 @@ final class VectorTokenLogProbs {
       Tensor lmHead,
       Tensor targets,
       Tensor lse) {
+    gradients(pool, null, lse, dHidden, dLmHead, dLogps, hidden, lmHead, targets);
+  }
+
+  /// Both of the above from one product for the logits.
+  static void logProbsAndGradients(
+      WorkerPool pool,
+      Tensor logps,
+      Tensor lse,
+      Tensor dHidden,
+      Tensor dLmHead,
+      Tensor dLogps,
+      Tensor hidden,
+      Tensor lmHead,
+      Tensor targets) {
+    gradients(pool, logps, lse, dHidden, dLmHead, dLogps, hidden, lmHead, targets);
+  }
+
+  /// @param logps filled together with lse, or null when lse is given
+  private static void gradients(
+      WorkerPool pool,
+      @Nullable Tensor logps,
+      Tensor lse,
+      Tensor dHidden,
+      Tensor dLmHead,
+      Tensor dLogps,
+      Tensor hidden,
+      Tensor lmHead,
+      Tensor targets) {
     int vocab = (int) lmHead.dim(0);
     long tokens = hidden.dim(0);
     long size = chunk(tokens, vocab);
@@ -84,11 +111,16 @@ final class VectorTokenLogProbs {
           1,
           Math.max(1, SMALL / vocab),
           (r0, r1, scratch) -> {
+            float[] lanes = scratch.floats(LANES, VIRTUAL);
             float[] row = scratch.floats(ROW, vocab + WIDTH);
             for (long r = r0; r < r1; r++) {
+              int target = targets.getInt(from + r);
+              if (logps != null) {
+                MemorySegment.copy(rows, Lanes.F32, 4 * r * vocab, row, 0, vocab);
+                logProb(logps, lse, from + r, row, vocab, target, lanes);
+              }
               MemorySegment.copy(rows, Lanes.F32, 4 * r * vocab, row, 0, vocab);
               float d = dLogps.get(from + r);
-              int target = targets.getInt(from + r);
               gradient(row, vocab, lse.get(from + r), -d);
               row[target] += d;
               MemorySegment.copy(row, 0, rows, Lanes.F32, 4 * r * vocab, vocab);
@@ -101,7 +133,7 @@ final class VectorTokenLogProbs {
   }
 
   private static long chunk(long tokens, int vocab) {
-    return Math.max(1, Math.min(tokens, Math.max(16, LOGITS / vocab)));
+    return Math.max(1, Math.min(tokens, Math.max(ROWS, LOGITS / vocab)));
   }
 
   /// The logits of a chunk, in scratch.
@@ -111,6 +143,15 @@ final class VectorTokenLogProbs {
     Tensor logits = Tensor.host("logits", DType.F32, shape, memory);
     VectorMatmul.matmul(pool, logits, hidden, lmHead, null);
     return logits;
+  }
+
+  /// Overwrites `row`, the logits of token m.
+  private static void logProb(
+      Tensor logps, Tensor lse, long m, float[] row, int vocab, int target, float[] lanes) {
+    float logit = row[target];
+    double logSumExp = logSumExp(row, vocab, lanes);
+    lse.set(m, (float) logSumExp);
+    logps.set(m, (float) (logit - logSumExp));
   }
 
   /// Leaves the exponentials in `x`.
