@@ -37,8 +37,10 @@ public final class AblateHeads {
         PretrainedModel model = PretrainedModel.open(folder, new Ops(kernels))) {
       Transformer transformer = model.transformer();
       HeadMask intact = transformer.noMask();
-      print("intact", GreedyMatch.matches(transformer, intact, questions));
-      print("masked", GreedyMatch.matches(transformer, intact.withGate(heads, 0), questions));
+      HeadMask masked = intact.withGate(heads, 0);
+      boolean[][] right = GreedyMatch.matches(transformer, List.of(intact, masked), questions);
+      print("intact", right[0]);
+      print("masked", right[1]);
     }
   }
 

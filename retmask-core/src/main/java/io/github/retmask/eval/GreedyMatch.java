@@ -1,13 +1,14 @@
 package io.github.retmask.eval;
 
 import io.github.retmask.heads.HeadMask;
-import io.github.retmask.model.Activations;
-import io.github.retmask.model.Batch;
+import io.github.retmask.model.AblationSweep;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 
 /// Whether a model, decoding greedily, would give a known answer, in one forward pass.
 ///
@@ -15,7 +16,7 @@ import java.util.List;
 /// largest logit before every answer token is that token (ties to the lowest id, as in sampling).
 /// So nothing needs to be generated, and many items share a batch.
 public final class GreedyMatch {
-  private static final int TOKENS_PER_BATCH = 8192; // enough to fill the kernels, small in memory
+  private static final int LOGITS_AT_A_TIME = 1 << 22;
 
   private GreedyMatch() {}
 
@@ -27,7 +28,7 @@ public final class GreedyMatch {
 
     /// What the model reads: prompt and answer but its last token, which nothing follows.
     public int[] input() {
-      int[] ids = java.util.Arrays.copyOf(prompt, prompt.length + answer.length - 1);
+      int[] ids = Arrays.copyOf(prompt, prompt.length + answer.length - 1);
       System.arraycopy(answer, 0, ids, prompt.length, answer.length - 1);
       return ids;
     }
@@ -35,53 +36,52 @@ public final class GreedyMatch {
 
   /// For each item, whether its answer is the greedy continuation under `mask`.
   public static boolean[] matches(Transformer model, HeadMask mask, List<Item> items) {
-    boolean[] matched = new boolean[items.size()];
-    try (TensorArena step = model.ops().arena(TensorArena.Lifetime.STEP)) {
-      int from = 0;
-      while (from < items.size()) {
-        List<Batch.Row> rows = new ArrayList<>();
-        int to = from;
-        for (int tokens = 0; to < items.size() && tokens < TOKENS_PER_BATCH; to++) {
-          int[] ids = items.get(to).input();
-          rows.add(Batch.Row.whole(ids, mask).ofPrompt(items.get(to).prompt().length));
-          tokens += ids.length;
-        }
-        matchBatch(model, rows, items.subList(from, to), matched, from, step);
-        step.reset();
-        from = to;
-      }
+    return matches(model, List.of(mask), items)[0];
+  }
+
+  /// The same under several masks, `[masks][items]`, for less work than one after the other.
+  public static boolean[][] matches(Transformer model, List<HeadMask> masks, List<Item> items) {
+    boolean[][] matched = new boolean[masks.size()][items.size()];
+    for (boolean[] ofMask : matched) {
+      Arrays.fill(ofMask, true);
     }
+    List<AblationSweep.Sequence> sequences = new ArrayList<>();
+    for (Item item : items) {
+      int[] ids = item.input();
+      int[] before = IntStream.range(item.prompt().length - 1, ids.length).toArray();
+      sequences.add(new AblationSweep.Sequence(ids, item.prompt().length, before));
+    }
+    new AblationSweep(model)
+        .run(
+            sequences,
+            masks,
+            (places, hidden, call) -> {
+              int[] likeliest = likeliest(model, hidden, call);
+              for (AblationSweep.Place place : places) {
+                int wanted = items.get(place.sequence()).answer()[place.chosen()];
+                matched[place.mask()][place.sequence()] &= likeliest[place.row()] == wanted;
+              }
+            });
     return matched;
   }
 
-  private static void matchBatch(
-      Transformer model,
-      List<Batch.Row> rows,
-      List<Item> items,
-      boolean[] matched,
-      int offset,
-      TensorArena step) {
-    Activations a = model.forward(new Batch(rows), step);
-    int total = items.stream().mapToInt(item -> item.answer().length).sum();
-    int[] tokens = new int[total];
-    int at = 0;
-    for (int i = 0; i < items.size(); i++) {
-      int before = a.layout().tokenStart(i) + items.get(i).prompt().length - 1;
-      for (int t = 0; t < items.get(i).answer().length; t++) {
-        tokens[at++] = before + t;
-      }
-    }
-    Tensor logits = model.logits(a, step, tokens); // [total,V]
-    float[] values = logits.toFloats();
+  /// The likeliest token after each of some final states.
+  ///
+  /// @param hidden `[M,C]`
+  private static int[] likeliest(Transformer model, Tensor hidden, TensorArena call) {
     int vocab = model.config().vocabSize();
-    int row = 0;
-    for (int i = 0; i < items.size(); i++) {
-      boolean all = true;
-      for (int wanted : items.get(i).answer()) {
-        all &= argmax(values, row++ * vocab, vocab) == wanted;
+    int states = (int) hidden.dim(0);
+    int piece = Math.max(1, LOGITS_AT_A_TIME / vocab);
+    int[] likeliest = new int[states];
+    for (int from = 0; from < states; from += piece) {
+      int to = Math.min(states, from + piece);
+      float[] logits = model.logits(hidden.slice(from, to), call).toFloats(); // [to - from, V]
+      for (int m = from; m < to; m++) {
+        likeliest[m] = argmax(logits, (m - from) * vocab, vocab);
       }
-      matched[offset + i] = all;
+      call.reset();
     }
+    return likeliest;
   }
 
   /// Index of the largest of `count` values from `start` on, the lowest on ties.

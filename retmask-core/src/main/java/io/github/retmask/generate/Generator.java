@@ -1,12 +1,11 @@
 package io.github.retmask.generate;
 
 import io.github.retmask.backend.AttentionReadout;
-import io.github.retmask.model.Activations;
 import io.github.retmask.model.Batch;
 import io.github.retmask.model.KvCache;
 import io.github.retmask.model.ModelConfig;
-import io.github.retmask.model.Observer;
 import io.github.retmask.model.ReadoutRequest;
+import io.github.retmask.model.TokenStates;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
@@ -27,6 +26,9 @@ import org.jspecify.annotations.Nullable;
 /// Generates continuations by continuous batching: every step is one forward over the next token of
 /// each running request and the next piece of each prompt that is still being read; a request that
 /// ends makes room for the next one at once. Requests may carry different masks and lengths.
+///
+/// Consecutive requests of one prompt, twins under different masks or several samples, begin
+/// together, and what they have in common of the prompt is read once ([Transformer#states]).
 ///
 /// A request's result is the same bits whatever runs beside it. Under a mask with
 /// [io.github.retmask.heads.MaskPhase#DECODE_ONLY] the prompt but its last token is read intact; the
@@ -170,10 +172,10 @@ public final class Generator implements AutoCloseable {
     }
     Consumer<Completion> out = order == Order.READY ? sink : inOrder(sink);
     List<Running> running = new ArrayList<>();
+    Arrivals arrivals = new Arrivals(requests, free.size());
     int admitted = 0;
     while (true) {
-      while (!free.isEmpty() && requests.hasNext()) {
-        GenerationRequest request = requests.next();
+      for (GenerationRequest request : arrivals.begin(free.size(), running.isEmpty())) {
         check(admitted, request);
         if (request.positions() > maxPositions) {
           throw new IllegalArgumentException(
@@ -207,37 +209,46 @@ public final class Generator implements AutoCloseable {
     int[] queries = new int[running.size()]; // their last tokens within the batch
     int tokens = 0;
     int budget = options.prefillTokens();
+    boolean shares = true; // read-outs are of every row's own
     for (Running request : running) {
       if (request.startsOver()) {
         slots.clear(request.slot());
       }
-      Batch.Row row = request.nextRow(budget);
-      if (row == null) {
-        continue; // other prompts took this step's budget
+      shares &= !request.readsAttention();
+    }
+    for (int first = 0, next; first < running.size(); first = next) {
+      next = first + 1;
+      while (shares && next < running.size() && running.get(next).readsWith(running.get(first))) {
+        next++;
       }
-      boolean single = row.phase() == Batch.Phase.DECODE && row.ids().length == 1;
-      budget -= single ? 0 : row.ids().length;
-      rows.add(row);
-      tokens += row.ids().length;
-      if (request.isRead()) {
-        queries[drawing.size()] = tokens - 1;
-        drawing.add(request);
+      List<Running> together = running.subList(first, next);
+      int copies = Running.masksInPrefill(together);
+      int piece = Running.piece(together, budget == 0 ? 0 : Math.max(1, budget / copies));
+      int read = 0;
+      for (Running request : together) {
+        Batch.Row row = request.nextRow(piece);
+        if (row == null) {
+          continue; // other prompts took this step's budget
+        }
+        boolean single = row.phase() == Batch.Phase.DECODE && row.ids().length == 1;
+        read = single ? 0 : row.ids().length;
+        rows.add(row);
+        tokens += row.ids().length;
+        if (request.isRead()) {
+          queries[drawing.size()] = tokens - 1;
+          drawing.add(request);
+        }
       }
+      budget = Math.max(0, budget - read * copies);
     }
     int[] drawn = Arrays.copyOf(queries, drawing.size());
     step.reset();
-    Activations a =
-        model.forward(
-            new Batch(rows),
-            slots,
-            Activations.Keep.RESULT,
-            readouts(drawing, drawn),
-            step,
-            Observer.NONE);
+    TokenStates states =
+        model.states(new Batch(rows), slots, readouts(drawing, drawn), step, drawn);
     if (drawing.isEmpty()) {
       return;
     }
-    MemorySegment all = model.logits(a, step, drawn).segment(); // [M,V]
+    MemorySegment all = model.logits(states.hidden(), step).segment(); // [M,V]
     int reported = 0;
     for (int m = 0; m < drawing.size(); m++) {
       Running request = drawing.get(m);
@@ -245,7 +256,7 @@ public final class Generator implements AutoCloseable {
           all, FLOAT, (long) m * logits.length * Float.BYTES, logits, 0, logits.length);
       int id = request.draw(sampler, logits);
       if (request.readsAttention()) {
-        readAttention(request, a.readouts(), reported++);
+        readAttention(request, states.readouts(), reported++);
       }
       listener.generated(request.index(), request.count() - 1, id);
     }

@@ -1,9 +1,11 @@
 package io.github.retmask.generate;
 
+import io.github.retmask.heads.HeadMask;
 import io.github.retmask.heads.MaskPhase;
 import io.github.retmask.model.Batch;
 import io.github.retmask.model.ModelConfig;
 import java.util.Arrays;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// A request under way in a cache slot.
@@ -78,13 +80,47 @@ final class Running {
     return finish;
   }
 
+  /// Tokens of the prompt that are read as such. A decode-only mask already holds for the query that
+  /// produces the first new token.
+  private int prefill() {
+    boolean lastAlone = request.mask().phase() == MaskPhase.DECODE_ONLY;
+    return lastAlone ? request.prompt().length - 1 : request.prompt().length;
+  }
+
+  /// Whether what comes next is the same piece of the same prompt for both.
+  boolean readsWith(Running other) {
+    return read == other.read
+        && read < prefill()
+        && other.read < other.prefill()
+        && context == other.context
+        && Arrays.equals(request.prompt(), other.request.prompt());
+  }
+
+  /// How many of the requests differ by the mask under which they read their prompt.
+  static int masksInPrefill(List<Running> together) {
+    return (int) together.stream().map(Running::maskInPrefill).distinct().count();
+  }
+
+  private HeadMask maskInPrefill() {
+    HeadMask mask = request.mask();
+    return mask.phase() == MaskPhase.DECODE_ONLY ? HeadMask.none(layers, heads) : mask;
+  }
+
+  /// How much of their prompt requests that read together read now, `most` at most.
+  static int piece(List<Running> together, int most) {
+    int piece = most;
+    if (together.size() > 1) {
+      for (Running request : together) {
+        piece = Math.min(piece, request.prefill() - request.read);
+      }
+    }
+    return piece;
+  }
+
   /// The tokens that come next: a piece of at most `budget` tokens, or the last token. Null when
   /// there is more to read than that but the budget is spent.
   Batch.@Nullable Row nextRow(int budget) {
-    // A decode-only mask already holds for the query that produces the first new token.
-    boolean lastAlone = request.mask().phase() == MaskPhase.DECODE_ONLY;
-    int prompt = request.prompt().length;
-    int prefill = lastAlone ? prompt - 1 : prompt;
+    int prefill = prefill();
     int from = read;
     if (from >= prefill && from == length() - 1) {
       read++;

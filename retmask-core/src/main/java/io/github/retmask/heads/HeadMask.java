@@ -116,6 +116,18 @@ public final class HeadMask {
     return firstTouchedLayer;
   }
 
+  /// Whether this and another mask of the same shape set the same gates in a layer.
+  public boolean sameGates(HeadMask other, int layer) {
+    int from = layer * heads;
+    return Arrays.equals(gates, from, from + heads, other.gates, from, from + heads);
+  }
+
+  /// Whether this and another mask of the same shape set the same kinds in a layer.
+  public boolean sameKinds(HeadMask other, int layer) {
+    int from = layer * heads;
+    return Arrays.equals(kinds, from, from + heads, other.kinds, from, from + heads);
+  }
+
   /// The heads that are not intact, in order.
   public List<HeadId> touched() {
     List<HeadId> ids = new ArrayList<>();

@@ -13,8 +13,8 @@ import io.github.retmask.tensor.Tensor;
 import org.jspecify.annotations.Nullable;
 
 /// One decoder layer: attention with switchable heads, then the feed-forward block, each added to
-/// the residual stream. Forward is a list of ops in reading order; backward stands below it, the
-/// same list reversed.
+/// the residual stream. Forward is a list of ops in reading order, its parts below it for
+/// [SharedForward], which runs them for different rows; then backward, the same list reversed.
 ///
 /// @param index position in the model
 /// @param config sizes
@@ -52,32 +52,10 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
       @Nullable AttentionReadout readout,
       Ops ops,
       Observer observer) {
-    LayerWeights w = weights;
-    float eps = config.normEps();
     observer.saw(Site.RESID_PRE, index, residPre);
-
-    Tensor attnIn = residPre; // [N,C]
-    if (spec.norms() == NormPlacement.PRE) {
-      attnIn = requireNonNull(a.attnIn());
-      ops.rmsNorm(attnIn, a.attnRstd(), residPre, w.attentionNorm(), eps);
-    }
-    ops.matmul(flat(a.q()), attnIn, w.qProj().weight(), w.qProj().bias()); // [N, H D]
-    ops.matmul(flat(a.k()), attnIn, w.kProj().weight(), w.kProj().bias()); // [N, Hkv D]
-    ops.matmul(flat(a.v()), attnIn, w.vProj().weight(), w.vProj().bias()); // [N, Hkv D]
-    observer.saw(Site.Q, index, a.q());
-    observer.saw(Site.K, index, a.k());
-    observer.saw(Site.V, index, a.v());
-    if (spec.qkNorm() != QkNorm.NONE) {
-      Tensor qNorm = requireNonNull(w.qNorm());
-      Tensor kNorm = requireNonNull(w.kNorm());
-      ops.rmsNorm(normed(a.rotQ()), requireNonNull(a.qRstd()), normed(a.q()), qNorm, eps);
-      ops.rmsNorm(normed(a.rotK()), requireNonNull(a.kRstd()), normed(a.k()), kNorm, eps);
-    }
-    ops.rope(a.rotQ(), a.rotQ(), rotation.cos(), rotation.sin(), rotation.rows()); // [N,H,D]
-    ops.rope(a.rotK(), a.rotK(), rotation.cos(), rotation.sin(), rotation.rows()); // [N,Hkv,D]
-    observer.saw(Site.ROT_Q, index, a.rotQ());
-    observer.saw(Site.ROT_K, index, a.rotK());
-
+    Tensor attnIn = attentionInput(a, residPre, ops); // [N,C]
+    queries(a, attnIn, rotation, ops, observer); // [N,H,D]
+    keysAndValues(a, attnIn, rotation, ops, observer); // [N,Hkv,D]
     Tensor keys = a.rotK(); // [keys,Hkv,D]
     Tensor values = a.v(); // [keys,Hkv,D]
     if (cache != null) {
@@ -93,6 +71,69 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
       z = a.gatedZ();
       ops.headGate(z, a.z(), layout, plan);
     }
+    headsToAct(a, residPre, z, ops, observer);
+  }
+
+  /// What the projections of attention read, `[N,C]`.
+  Tensor attentionInput(LayerActivations a, Tensor residPre, Ops ops) {
+    if (spec.norms() == NormPlacement.POST) {
+      return residPre;
+    }
+    Tensor attnIn = requireNonNull(a.attnIn());
+    ops.rmsNorm(attnIn, a.attnRstd(), residPre, weights.attentionNorm(), config.normEps());
+    return attnIn;
+  }
+
+  /// Fills `a.q()` and `a.rotQ()`.
+  ///
+  /// @param attnIn `[N,C]`
+  void queries(LayerActivations a, Tensor attnIn, Rotation rotation, Ops ops, Observer observer) {
+    LayerWeights w = weights;
+    ops.matmul(flat(a.q()), attnIn, w.qProj().weight(), w.qProj().bias()); // [N, H D]
+    observer.saw(Site.Q, index, a.q());
+    if (spec.qkNorm() != QkNorm.NONE) {
+      Tensor qNorm = requireNonNull(w.qNorm());
+      Tensor qRstd = requireNonNull(a.qRstd());
+      ops.rmsNorm(normed(a.rotQ()), qRstd, normed(a.q()), qNorm, config.normEps());
+    }
+    ops.rope(a.rotQ(), a.rotQ(), rotation.cos(), rotation.sin(), rotation.rows()); // [N,H,D]
+    observer.saw(Site.ROT_Q, index, a.rotQ());
+  }
+
+  /// Fills `a.k()`, `a.rotK()` and `a.v()`.
+  ///
+  /// @param attnIn `[N,C]`
+  void keysAndValues(
+      LayerActivations a, Tensor attnIn, Rotation rotation, Ops ops, Observer observer) {
+    LayerWeights w = weights;
+    ops.matmul(flat(a.k()), attnIn, w.kProj().weight(), w.kProj().bias()); // [N, Hkv D]
+    ops.matmul(flat(a.v()), attnIn, w.vProj().weight(), w.vProj().bias()); // [N, Hkv D]
+    observer.saw(Site.K, index, a.k());
+    observer.saw(Site.V, index, a.v());
+    if (spec.qkNorm() != QkNorm.NONE) {
+      Tensor kNorm = requireNonNull(w.kNorm());
+      Tensor kRstd = requireNonNull(a.kRstd());
+      ops.rmsNorm(normed(a.rotK()), kRstd, normed(a.k()), kNorm, config.normEps());
+    }
+    ops.rope(a.rotK(), a.rotK(), rotation.cos(), rotation.sin(), rotation.rows()); // [N,Hkv,D]
+    observer.saw(Site.ROT_K, index, a.rotK());
+  }
+
+  /// From gated head outputs to the result: o_proj and the feed-forward block. `residPost` may be
+  /// residPre.
+  ///
+  /// @param residPost `[N,C]`
+  /// @param residPre `[N,C]`
+  /// @param z `[N,H,D]`, gated
+  void afterHeads(
+      Tensor residPost, LayerActivations a, Tensor residPre, Tensor z, Ops ops, Observer observer) {
+    headsToAct(a, residPre, z, ops, observer);
+    forwardFromAct(residPost, a, ops, observer);
+  }
+
+  private void headsToAct(
+      LayerActivations a, Tensor residPre, Tensor z, Ops ops, Observer observer) {
+    LayerWeights w = weights;
     ops.matmul(a.attnOut(), flat(z), w.oProj().weight(), w.oProj().bias()); // [N,C]
     addResidual(a.residMid(), residPre, a.attnOut(), a.attnRstd(), w.attentionNorm(), ops);
     observer.saw(Site.ATTN_OUT, index, a.attnOut());
@@ -101,7 +142,7 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
     Tensor mlpIn = a.residMid(); // [N,C]
     if (spec.norms() == NormPlacement.PRE) {
       mlpIn = requireNonNull(a.mlpIn());
-      ops.rmsNorm(mlpIn, a.mlpRstd(), a.residMid(), w.mlpNorm(), eps);
+      ops.rmsNorm(mlpIn, a.mlpRstd(), a.residMid(), w.mlpNorm(), config.normEps());
     }
     ops.matmul(a.gate(), mlpIn, w.gateProj().weight(), w.gateProj().bias()); // [N,F]
     ops.matmul(a.up(), mlpIn, w.upProj().weight(), w.upProj().bias()); // [N,F]

@@ -6,6 +6,7 @@ import io.github.retmask.heads.HeadMask;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -24,6 +25,8 @@ public final class KvCache implements AutoCloseable {
   private final int[] lengths;
   private final int[] prompts; // tokens of each slot's prompt
   private final @Nullable HeadMask[] masks;
+  private final int[][] ids; // tokens of each slot; entries from lengths on are room
+  private final boolean[] generated; // whether some of a slot's tokens came in a decode phase
 
   /// Room for `slots` sequences of `capacity` positions.
   ///
@@ -39,6 +42,8 @@ public final class KvCache implements AutoCloseable {
     this.lengths = new int[slots];
     this.prompts = new int[slots];
     this.masks = new HeadMask[slots];
+    this.ids = new int[slots][0];
+    this.generated = new boolean[slots];
     this.arena = ops.arena(TensorArena.Lifetime.SESSION);
     try {
       for (int l = 0; l < config.layerCount(); l++) {
@@ -138,10 +143,31 @@ public final class KvCache implements AutoCloseable {
       if (lengths[row.slot()] == 0) {
         prompts[row.slot()] = row.promptLength() > 0 ? row.promptLength() : row.ids().length;
       }
-      lengths[row.slot()] += row.ids().length;
+      note(row);
       masks[row.slot()] = row.mask();
     }
     return BatchLayout.cached(rowLengths, past, keyStart);
+  }
+
+  private void note(Batch.Row row) {
+    int slot = row.slot();
+    int longer = lengths[slot] + row.ids().length;
+    generated[slot] = (lengths[slot] > 0 && generated[slot]) || row.phase() == Batch.Phase.DECODE;
+    if (ids[slot].length < longer) {
+      ids[slot] = Arrays.copyOf(ids[slot], (int) Math.min(capacity, Math.max(64, 2L * longer)));
+    }
+    System.arraycopy(row.ids(), 0, ids[slot], lengths[slot], row.ids().length);
+    lengths[slot] = longer;
+  }
+
+  /// Whether two slots hold the same tokens of the same prompt, none of them generated: they differ
+  /// by their masks alone.
+  boolean sameReading(int slot, int other) {
+    return lengths[slot] == lengths[other]
+        && prompts[slot] == prompts[other]
+        && !generated[slot]
+        && !generated[other]
+        && Arrays.equals(ids[slot], 0, lengths[slot], ids[other], 0, lengths[other]);
   }
 
   /// A row that goes on with a slot must not need the keys there rotated otherwise.

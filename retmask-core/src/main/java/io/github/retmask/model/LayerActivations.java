@@ -102,4 +102,38 @@ record LayerActivations(
         other != null ? other.act : arena.floats("act", tokens, f),
         branches != null ? branches.mlpOut : arena.floats("mlp_out", tokens, c));
   }
+
+  /// The room of the first `tokens` tokens.
+  LayerActivations first(int tokens) {
+    if (tokens == attnRstd.dim(0)) {
+      return this;
+    }
+    return new LayerActivations(
+        attnIn == null ? null : first(attnIn, tokens),
+        first(attnRstd, tokens),
+        first(q, tokens),
+        first(k, tokens),
+        first(v, tokens),
+        first(rotQ, tokens),
+        first(rotK, tokens),
+        qRstd == null ? null : first(qRstd, tokens),
+        kRstd == null ? null : first(kRstd, tokens),
+        first(z, tokens),
+        first(gatedZ, tokens),
+        first(lse, tokens),
+        first(attnOut, tokens),
+        first(residMid, tokens),
+        mlpIn == null ? null : first(mlpIn, tokens),
+        first(mlpRstd, tokens),
+        first(gate, tokens),
+        first(up, tokens),
+        first(act, tokens),
+        first(mlpOut, tokens),
+        first(residPost, tokens));
+  }
+
+  /// The rstds of q/k norm may have several entries per token.
+  private Tensor first(Tensor t, int tokens) {
+    return t.slice(0, t.dim(0) / attnRstd.dim(0) * tokens);
+  }
 }

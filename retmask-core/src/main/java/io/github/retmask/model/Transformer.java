@@ -54,6 +54,10 @@ public final class Transformer implements AutoCloseable {
     return ops;
   }
 
+  List<DecoderLayer> layers() {
+    return layers;
+  }
+
   /// The neutral mask of this model.
   public HeadMask noMask() {
     return HeadMask.none(config.layerCount(), config.heads());
@@ -168,6 +172,27 @@ public final class Transformer implements AutoCloseable {
     return forward(batch, null, Keep.RESULT, ReadoutRequest.NONE, step, Observer.NONE);
   }
 
+  /// Final hidden states of chosen tokens: the bits of [#forward] for less work. Rows of the same
+  /// tokens are computed as one up to the layer in which their masks part, unless read-outs are
+  /// asked for, and in the last layer tokens that were not chosen yield only their keys and values.
+  ///
+  /// @param cache appended to for all tokens; null for whole sequences
+  /// @param readouts as in [#forward]
+  /// @param step memory of the result
+  /// @param tokens packed token indices, `[M]`; may be none
+  /// @throws IllegalArgumentException as [#forward] does
+  public TokenStates states(
+      Batch batch,
+      @Nullable KvCache cache,
+      ReadoutRequest readouts,
+      TensorArena step,
+      int... tokens) {
+    checkBatch(batch, cache, Keep.RESULT);
+    BatchLayout layout = cache == null ? BatchLayout.packed(lengths(batch)) : cache.append(batch);
+    return new SharedBatch(batch, cache, layout, prompts(batch, cache), effectiveMasks(batch))
+        .states(this, readouts, step, tokens);
+  }
+
   /// Gradients of everything from the gradient of the final hidden states.
   ///
   /// @param grads added to, F32; lm_head's own gradient is the loss's part
@@ -223,12 +248,19 @@ public final class Transformer implements AutoCloseable {
   public Tensor logits(Activations a, TensorArena step, int... tokens) {
     Tensor rows = step.floats("hidden_rows", tokens.length, config.hiddenSize());
     ops.gatherRows(rows, a.hidden(), step.ints("tokens", tokens));
-    Tensor logits = step.floats("logits", tokens.length, config.vocabSize());
-    ops.matmul(logits, rows, weights.lmHead(), null);
+    return logits(rows, step);
+  }
+
+  /// Logits of final hidden states, `[M,V]`.
+  ///
+  /// @param hidden `[M,C]`
+  public Tensor logits(Tensor hidden, TensorArena step) {
+    Tensor logits = step.floats("logits", hidden.dim(0), config.vocabSize());
+    ops.matmul(logits, hidden, weights.lmHead(), null);
     return logits;
   }
 
-  private void checkBatch(Batch batch, @Nullable KvCache cache, Keep keep) {
+  void checkBatch(Batch batch, @Nullable KvCache cache, Keep keep) {
     if (cache != null && keep != Keep.RESULT) {
       throw new IllegalArgumentException(
           "forward: cannot keep " + keep + " with a cache; pass whole sequences");
@@ -252,13 +284,13 @@ public final class Transformer implements AutoCloseable {
   }
 
   /// A decode-only mask leaves prefill rows intact.
+  HeadMask inPrefill(HeadMask mask) {
+    return mask.phase() == MaskPhase.DECODE_ONLY ? noMask() : mask;
+  }
+
   private List<HeadMask> effectiveMasks(Batch batch) {
     return batch.rows().stream()
-        .map(
-            row ->
-                row.mask().phase() == MaskPhase.DECODE_ONLY && row.phase() == Batch.Phase.PREFILL
-                    ? noMask()
-                    : row.mask())
+        .map(row -> row.phase() == Batch.Phase.PREFILL ? inPrefill(row.mask()) : row.mask())
         .toList();
   }
 
@@ -290,8 +322,7 @@ public final class Transformer implements AutoCloseable {
   }
 
   /// Rotations of those layers where they depend on the context: computed for the tokens at hand.
-  private Map<RopeSpec, Rotation> rotationsInContext(
-      BatchLayout layout, int[] prompts, TensorArena step) {
+  Map<RopeSpec, Rotation> rotationsInContext(BatchLayout layout, int[] prompts, TensorArena step) {
     Map<RopeSpec, Rotation> rotations = new HashMap<>();
     for (DecoderLayer layer : layers) {
       RopeSpec spec = layer.spec().rope();
@@ -321,8 +352,7 @@ public final class Transformer implements AutoCloseable {
     return contexts;
   }
 
-  private Rotation rotation(
-      DecoderLayer layer, Tensor positions, Map<RopeSpec, Rotation> inContext) {
+  Rotation rotation(DecoderLayer layer, Tensor positions, Map<RopeSpec, Rotation> inContext) {
     RopeSpec spec = layer.spec().rope();
     if (spec.dependsOnContext()) {
       return inContext.get(spec);
@@ -332,7 +362,7 @@ public final class Transformer implements AutoCloseable {
   }
 
   /// Grows the rope tables to the longest row, by doubling.
-  private void ensureRope(BatchLayout layout) {
+  void ensureRope(BatchLayout layout) {
     int longest = 0;
     for (int r = 0; r < layout.rows(); r++) {
       longest = Math.max(longest, layout.keys(r));

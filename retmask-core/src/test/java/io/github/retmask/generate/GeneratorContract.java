@@ -11,6 +11,7 @@ import io.github.retmask.heads.HeadMask;
 import io.github.retmask.heads.MaskPhase;
 import io.github.retmask.model.Activations;
 import io.github.retmask.model.Batch;
+import io.github.retmask.model.CountedMatmuls;
 import io.github.retmask.model.KvCache;
 import io.github.retmask.model.Observer;
 import io.github.retmask.model.ReadoutRequest;
@@ -18,6 +19,7 @@ import io.github.retmask.random.SplitMix64;
 import io.github.retmask.tensor.HostArena;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.Iterator;
 import java.util.List;
 import org.junit.jupiter.api.AfterEach;
@@ -87,6 +89,13 @@ public abstract class GeneratorContract {
               i % 2 == 0));
     }
     return requests;
+  }
+
+  private static int[] ids(int count) {
+    SplitMix64 random = new SplitMix64(count);
+    int[] ids = new int[count];
+    Arrays.setAll(ids, _ -> random.nextInt(41));
+    return ids;
   }
 
   private static String text(Completion c) {
@@ -189,6 +198,47 @@ public abstract class GeneratorContract {
       Completion alone = run(ROOMY, mixed().get(i)).getFirst();
       assertThat(text(together.get(i)).substring(text(together.get(i)).indexOf(' ')))
           .isEqualTo(text(alone).substring(1));
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"1,512", "2,3", "3,7", "64,1", "64,20", "64,512"})
+  void twinsOfAnyMaskSayWhatTheySayAlone(int rows, int chunk) {
+    List<GenerationRequest> requests = new ArrayList<>();
+    for (int length : new int[] {1, 2, 13, 30}) {
+      int[] prompt = ids(length);
+      for (HeadMask mask : masks()) {
+        GenerationRequest one = GenerationRequest.greedy(prompt, mask, 1 + length % 5);
+        requests.add(one.withSampling(Sampling.of(0.8, 3), length));
+        requests.add(length == 13 ? one.withAttention() : one);
+      }
+    }
+    List<String> alone = new ArrayList<>();
+    for (GenerationRequest request : requests) {
+      alone.add(Arrays.toString(run(ROOMY, request).getFirst().ids()));
+    }
+    Options options = new Options(rows, chunk, 1L << 30);
+    List<Completion> together = run(options, requests.toArray(GenerationRequest[]::new));
+    assertThat(together.stream().map(c -> Arrays.toString(c.ids())).toList()).isEqualTo(alone);
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {9, 512})
+  void samplesOfOnePromptReadItOnce(int chunk) {
+    Kernels own = open(1);
+    CountedMatmuls counted = new CountedMatmuls(own);
+    try (TinyModel model = new TinyModel(counted.kernels())) {
+      GenerationRequest request = GenerationRequest.greedy(ids(40), off("0-1", "1-2"), 1);
+      try (Generator generator = new Generator(model.model, new Options(64, chunk, 1L << 30))) {
+        var _ = generator.generate(List.of(request));
+        long one = counted.rows();
+        counted.reset();
+        var _ = generator.generate(Collections.nCopies(6, request));
+        assertThat(counted.rows()).isEqualTo(one + 5); // logits of five more
+        counted.reset();
+        var _ = generator.generate(List.of(request.withMask(off()), request));
+        assertThat(counted.rows()).isLessThan(2 * one);
+      }
     }
   }
 

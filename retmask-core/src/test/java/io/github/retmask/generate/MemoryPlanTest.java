@@ -3,12 +3,12 @@ package io.github.retmask.generate;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.github.retmask.backend.ReferenceBackend;
+import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadMask;
-import io.github.retmask.model.Activations;
 import io.github.retmask.model.Batch;
 import io.github.retmask.model.KvCache;
-import io.github.retmask.model.Observer;
 import io.github.retmask.model.ReadoutRequest;
+import io.github.retmask.model.TokenStates;
 import io.github.retmask.pretrained.PretrainedModel;
 import io.github.retmask.tensor.HostArena;
 import java.io.IOException;
@@ -45,29 +45,43 @@ class MemoryPlanTest {
   void activationsOfAStepTakeNoMoreThanPlanned(String family) throws IOException {
     try (PretrainedModel model = TestModels.golden(family)) {
       HeadMask none = model.transformer().noMask();
-      int rows = 3;
       int prefill = 37;
-      long planned = MemoryPlan.of(model.transformer(), rows, 100, prefill).activations();
-      try (KvCache cache = new KvCache(model.config(), model.transformer().ops(), rows, 99);
-          HostArena step = new HostArena()) {
-        List<Batch.Row> batch = new ArrayList<>();
-        batch.add(new Batch.Row(0, new int[prefill], none, Batch.Phase.PREFILL));
-        for (int r = 1; r < rows; r++) {
-          batch.add(new Batch.Row(r, new int[1], none, Batch.Phase.DECODE));
-        }
-        Activations a =
-            model
-                .transformer()
-                .forward(
-                    new Batch(batch),
-                    cache,
-                    Activations.Keep.RESULT,
-                    ReadoutRequest.NONE,
-                    step,
-                    Observer.NONE);
-        var _ = model.transformer().logits(a, step, prefill - 1, prefill, prefill + 1);
-        assertThat(step.usedBytes()).isLessThanOrEqualTo(planned).isGreaterThan(planned / 3);
-      }
+      List<Batch.Row> batch = new ArrayList<>();
+      batch.add(new Batch.Row(0, new int[prefill], none, Batch.Phase.PREFILL));
+      batch.add(new Batch.Row(1, new int[1], none, Batch.Phase.DECODE));
+      batch.add(new Batch.Row(2, new int[1], none, Batch.Phase.DECODE));
+      assertFitsPlan(model, batch, prefill);
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"llama", "planted"})
+  void twinsThatReadTogetherTakeNoMoreThanPlanned(String family) throws IOException {
+    try (PretrainedModel model = TestModels.golden(family)) {
+      HeadMask none = model.transformer().noMask();
+      HeadMask off = none.withGate(List.of(new HeadId(0, 0)), 0);
+      int piece = 18;
+      List<Batch.Row> batch = new ArrayList<>();
+      batch.add(new Batch.Row(0, new int[piece], none, Batch.Phase.PREFILL));
+      batch.add(new Batch.Row(1, new int[piece], off, Batch.Phase.PREFILL));
+      batch.add(new Batch.Row(2, new int[1], none, Batch.Phase.DECODE));
+      assertFitsPlan(model, batch, 2 * piece);
+    }
+  }
+
+  private static void assertFitsPlan(PretrainedModel model, List<Batch.Row> batch, int prefill) {
+    int rows = batch.size();
+    int[] last = new int[rows];
+    for (int r = 0; r < rows; r++) {
+      last[r] = (r == 0 ? -1 : last[r - 1]) + batch.get(r).ids().length;
+    }
+    long planned = MemoryPlan.of(model.transformer(), rows, 100, prefill).activations();
+    try (KvCache cache = new KvCache(model.config(), model.transformer().ops(), rows, 99);
+        HostArena step = new HostArena()) {
+      TokenStates states =
+          model.transformer().states(new Batch(batch), cache, ReadoutRequest.NONE, step, last);
+      var _ = model.transformer().logits(states.hidden(), step);
+      assertThat(step.usedBytes()).isLessThanOrEqualTo(planned).isGreaterThan(planned / 3);
     }
   }
 

@@ -198,11 +198,13 @@ public final class Quickstart {
 
     since = begin("mask heads of the base");
     ControlHeads controls = new ControlHeads(scores, retrieval);
-    examine(Results.BASE, base, base.noMask());
-    examine(Results.ABLATED_RETRIEVAL, base, base.noMask().withGate(retrieval, 0));
-    ablate(Results.ABLATED_NON_RETRIEVAL, controls, Control.NON_RETRIEVAL);
-    ablate(Results.ABLATED_RANDOM, controls, Control.RANDOM);
-    ablate(Results.ABLATED_LAYER_MATCHED, controls, Control.LAYER_MATCHED);
+    examine(
+        base,
+        List.of(
+            new Arm(Results.BASE, base.noMask()),
+            new Arm(Results.ABLATED_RETRIEVAL, base.noMask().withGate(retrieval, 0))),
+        options.trials());
+    examine(base, controlArms(controls), options.ablationTrials());
     end("mask heads of the base", since);
 
     int draws = options.seeds().size();
@@ -272,27 +274,43 @@ public final class Quickstart {
     return trials;
   }
 
-  private void ablate(String arm, ControlHeads controls, Control control) {
-    Transformer base = model.transformer();
-    for (ControlHeads.Draw draw : controls.draw(control, options.ablationDraws(), 42)) {
-      examine(arm, base, base.noMask().withGate(draw.heads(), 0), options.ablationTrials());
+  /// A mask to examine a model under.
+  private record Arm(String name, HeadMask mask) {}
+
+  private List<Arm> controlArms(ControlHeads controls) {
+    SequencedMap<String, Control> kinds = new LinkedHashMap<>();
+    kinds.put(Results.ABLATED_NON_RETRIEVAL, Control.NON_RETRIEVAL);
+    kinds.put(Results.ABLATED_RANDOM, Control.RANDOM);
+    kinds.put(Results.ABLATED_LAYER_MATCHED, Control.LAYER_MATCHED);
+    HeadMask intact = model.transformer().noMask();
+    List<Arm> arms = new ArrayList<>();
+    kinds.forEach(
+        (name, control) -> {
+          for (ControlHeads.Draw draw : controls.draw(control, options.ablationDraws(), 42)) {
+            arms.add(new Arm(name, intact.withGate(draw.heads(), 0)));
+          }
+        });
+    return arms;
+  }
+
+  /// Answers the first `trials` questions of every part of the exam; arms with several draws or
+  /// seeds come here once for each.
+  private void examine(Transformer subject, List<Arm> arms, int trials) {
+    List<HeadMask> masks = arms.stream().map(Arm::mask).toList();
+    List<Map<Results.Column, boolean[]>> right = new ArrayList<>();
+    for (Arm arm : arms) {
+      Map<Results.Column, boolean[]> ofArm = new LinkedHashMap<>();
+      right.add(ofArm);
+      answers.computeIfAbsent(arm.name(), _ -> new ArrayList<>()).add(ofArm);
     }
-  }
-
-  /// Answers every exam question; arms with several draws or seeds come here once for each.
-  private void examine(String arm, Transformer subject, HeadMask mask) {
-    examine(arm, subject, mask, options.trials());
-  }
-
-  private void examine(String arm, Transformer subject, HeadMask mask, int trials) {
-    Map<Results.Column, boolean[]> right = new LinkedHashMap<>();
     exam.forEach(
-        (column, items) ->
-            right.put(
-                column,
-                GreedyMatch.matches(
-                    subject, mask, items.subList(0, Math.min(trials, items.size())))));
-    answers.computeIfAbsent(arm, _ -> new ArrayList<>()).add(right);
+        (column, items) -> {
+          List<GreedyMatch.Item> asked = items.subList(0, Math.min(trials, items.size()));
+          boolean[][] matched = GreedyMatch.matches(subject, masks, asked);
+          for (int a = 0; a < matched.length; a++) {
+            right.get(a).put(column, matched[a]);
+          }
+        });
   }
 
   private void sampleAndTrain(
@@ -333,7 +351,8 @@ public final class Quickstart {
       train(data, seed, folder, start);
       readCurve(arm, seed, folder);
       try (PretrainedModel trained = PretrainedModel.open(folder, ops)) {
-        examine(arm, trained.transformer(), trained.transformer().noMask());
+        Transformer subject = trained.transformer();
+        examine(subject, List.of(new Arm(arm, subject.noMask())), options.trials());
       }
       end(stage, since);
     }

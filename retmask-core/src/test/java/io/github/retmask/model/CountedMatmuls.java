@@ -1,0 +1,53 @@
+package io.github.retmask.model;
+
+import io.github.retmask.backend.Kernels;
+import io.github.retmask.tensor.Tensor;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Proxy;
+
+/// Kernels that count what goes through their linear layers.
+public final class CountedMatmuls {
+  private final Kernels counting;
+  private long rows;
+  private long mostRows;
+
+  /// Closing the counting kernels closes these.
+  public CountedMatmuls(Kernels kernels) {
+    counting =
+        (Kernels)
+            Proxy.newProxyInstance(
+                Kernels.class.getClassLoader(),
+                new Class<?>[] {Kernels.class},
+                (_, method, args) -> {
+                  if (method.getName().equals("matmul")) {
+                    long in = ((Tensor) args[1]).dim(0);
+                    rows += in;
+                    mostRows = Math.max(mostRows, in);
+                  }
+                  try {
+                    return method.invoke(kernels, args);
+                  } catch (InvocationTargetException e) {
+                    throw e.getCause();
+                  }
+                });
+  }
+
+  public Kernels kernels() {
+    return counting;
+  }
+
+  public void reset() {
+    rows = 0;
+    mostRows = 0;
+  }
+
+  /// Rows of all inputs together.
+  public long rows() {
+    return rows;
+  }
+
+  /// Rows of the largest input.
+  public long mostRows() {
+    return mostRows;
+  }
+}
