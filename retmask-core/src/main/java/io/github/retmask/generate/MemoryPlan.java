@@ -27,7 +27,8 @@ public record MemoryPlan(long weights, long keysValues, long activations) {
   /// @param prefillTokens prompt tokens that one step reads, at most
   public static MemoryPlan of(Transformer model, int rows, int positions, int prefillTokens) {
     ModelConfig config = model.config();
-    int step = Math.min(prefillTokens, positions) + rows; // other rows decode meanwhile
+    int read = (int) Math.min(prefillTokens, (long) rows * positions);
+    int step = read + rows; // other rows decode meanwhile
     return new MemoryPlan(
         weightBytes(model, true),
         KvCache.bytes(config, rows, capacity(positions)),

@@ -20,7 +20,7 @@ import java.util.stream.IntStream;
 /// Memory is bounded by the tokens that are computed at a time, not by the number of masks.
 public final class AblationSweep {
   /// Enough to fill the kernels, and small in memory.
-  public static final int DEFAULT_TOKENS = 2048;
+  public static final int DEFAULT_TOKENS = 1024;
 
   private final Transformer model;
   private final int tokens;

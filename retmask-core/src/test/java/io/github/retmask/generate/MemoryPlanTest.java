@@ -50,7 +50,7 @@ class MemoryPlanTest {
       batch.add(new Batch.Row(0, new int[prefill], none, Batch.Phase.PREFILL));
       batch.add(new Batch.Row(1, new int[1], none, Batch.Phase.DECODE));
       batch.add(new Batch.Row(2, new int[1], none, Batch.Phase.DECODE));
-      assertFitsPlan(model, batch, prefill);
+      assertFitsPlan(model, batch, 100, prefill);
     }
   }
 
@@ -65,17 +65,31 @@ class MemoryPlanTest {
       batch.add(new Batch.Row(0, new int[piece], none, Batch.Phase.PREFILL));
       batch.add(new Batch.Row(1, new int[piece], off, Batch.Phase.PREFILL));
       batch.add(new Batch.Row(2, new int[1], none, Batch.Phase.DECODE));
-      assertFitsPlan(model, batch, 2 * piece);
+      assertFitsPlan(model, batch, 100, 2 * piece);
     }
   }
 
-  private static void assertFitsPlan(PretrainedModel model, List<Batch.Row> batch, int prefill) {
+  @ParameterizedTest
+  @ValueSource(strings = {"llama", "planted"})
+  void shortPromptsThatOneStepReadsAreAllCounted(String family) throws IOException {
+    try (PretrainedModel model = TestModels.golden(family)) {
+      HeadMask none = model.transformer().noMask();
+      List<Batch.Row> batch = new ArrayList<>();
+      for (int r = 0; r < 4; r++) {
+        batch.add(new Batch.Row(r, new int[] {r, 1, 2, 3, 4, 5, 6, 7}, none, Batch.Phase.PREFILL));
+      }
+      assertFitsPlan(model, batch, 8, 64);
+    }
+  }
+
+  private static void assertFitsPlan(
+      PretrainedModel model, List<Batch.Row> batch, int positions, int prefill) {
     int rows = batch.size();
     int[] last = new int[rows];
     for (int r = 0; r < rows; r++) {
       last[r] = (r == 0 ? -1 : last[r - 1]) + batch.get(r).ids().length;
     }
-    long planned = MemoryPlan.of(model.transformer(), rows, 100, prefill).activations();
+    long planned = MemoryPlan.of(model.transformer(), rows, positions, prefill).activations();
     try (KvCache cache = new KvCache(model.config(), model.transformer().ops(), rows, 99);
         HostArena step = new HostArena()) {
       TokenStates states =
