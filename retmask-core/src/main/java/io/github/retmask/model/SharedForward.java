@@ -27,8 +27,8 @@ import org.jspecify.annotations.Nullable;
 ///
 /// Where strands come to more tokens than a limit they go on in groups, one after the other, each
 /// to the last layer; the others wait with their layer's input, queries, keys and head outputs.
-/// Strands of many rows, which part again, go last, when nothing waits for them any more: so no more
-/// than log2(rows) layers wait at a time.
+/// Of every strand that parts, the part of most rows goes last, when nothing waits for it any more:
+/// so no more than log2(rows) layers wait at a time.
 final class SharedForward {
   private final Transformer model;
   private final ModelConfig config;
@@ -381,16 +381,21 @@ final class SharedForward {
     return Parting.BY_GATES;
   }
 
-  /// Strands in groups of at most `limit` tokens, those of most rows in the last one.
+  /// Strands in groups of at most `limit` tokens. Of every strand that parted, the part of most rows
+  /// is in the last group: those of before the parting had no more tokens.
   private List<List<Strand>> groups(List<Strand> strands) {
     if (count(strands) <= limit) {
       return List.of(strands);
     }
-    List<Strand> byRows = new ArrayList<>(strands);
-    byRows.sort(Comparator.comparingInt(s -> s.rows().length));
+    Map<Integer, Strand> heirs = new HashMap<>(); // by source
+    for (Strand s : strands) {
+      heirs.merge(s.source(), s, (a, b) -> b.rows().length > a.rows().length ? b : a);
+    }
+    List<Strand> heirsLast = new ArrayList<>(strands);
+    heirsLast.sort(Comparator.comparing(s -> heirs.get(s.source()) == s));
     List<List<Strand>> groups = new ArrayList<>();
     long tokens = limit;
-    for (Strand s : byRows.reversed()) {
+    for (Strand s : heirsLast.reversed()) {
       tokens += s.length();
       if (tokens > limit) {
         groups.addFirst(new ArrayList<>());
