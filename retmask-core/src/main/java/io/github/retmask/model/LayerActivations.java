@@ -128,8 +128,7 @@ record LayerActivations(
         first(gate, tokens),
         first(up, tokens),
         first(act, tokens),
-        first(mlpOut, tokens),
-        first(residPost, tokens));
+        first(mlpOut, tokens));
   }
 
   /// The rstds of q/k norm may have several entries per token.

@@ -514,6 +514,7 @@ final class SharedForward {
     }
     return frame(depth)
         .layers()
-        .computeIfAbsent(alike, _ -> LayerActivations.allocate(config, spec, capacity, true, step));
+        .computeIfAbsent(
+            alike, _ -> LayerActivations.allocate(config, spec, capacity, true, null, step));
   }
 }
