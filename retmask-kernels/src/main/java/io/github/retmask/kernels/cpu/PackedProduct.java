@@ -147,7 +147,7 @@ record PackedProduct(
       int n0,
       int columns) {
     long work = ((long) rows + (packedB == null ? PACKING : 0)) * columns * layout.inner();
-    long wanted = pool.threads() == 1 ? 1 : Math.min(4L * pool.threads(), work / SMALL);
+    long wanted = pool.threads() == 1 ? 1 : Math.min(16L * pool.threads(), work / SMALL);
     int heights = (rows + ROWS - 1) / ROWS;
     int width = WIDTH;
     while (width > Tiles.COLUMNS && (long) heights * ((columns + width - 1) / width) < wanted) {
@@ -156,24 +156,26 @@ record PackedProduct(
     int widths = (columns + width - 1) / width;
     int columnsOfBlock = width;
     int tasks = heights * widths;
-    pool.ranges(
-        tasks,
-        1,
-        Math.max(1, tasks / Math.max(1, wanted)),
-        (from, to, scratch) -> {
-          for (int task = (int) from; task < to; task++) {
-            int r = task / widths * ROWS;
-            int j = task % widths * columnsOfBlock;
-            int some = Math.min(columnsOfBlock, columns - j);
-            int lines = Math.min(ROWS, rows - r);
-            block(packedA, r, lines, m0 + r, packedB, j, some, n0 + j, scratch);
-          }
-        });
+    WorkerPool.Body block =
+        (task, scratch) -> {
+          int r = task / widths * ROWS;
+          int j = task % widths * columnsOfBlock;
+          int some = Math.min(columnsOfBlock, columns - j);
+          int lines = Math.min(ROWS, rows - r);
+          block(packedA, r, lines, m0 + r, packedB, j, some, n0 + j, scratch);
+        };
+    if (wanted > 1) {
+      pool.run(tasks, block);
+    } else {
+      for (int task = 0; task < tasks; task++) {
+        block.run(task, pool.callerScratch());
+      }
+    }
   }
 
   /// A block of C.
   ///
-  /// @param r first row within them, m0 within C
+  /// @param r first row within the packed ones, m0 within C
   /// @param j first column within the packed ones, n0 within C
   private void block(
       float[] packedA,
