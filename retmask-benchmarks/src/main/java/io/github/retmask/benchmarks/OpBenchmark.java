@@ -6,6 +6,7 @@ import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.Random;
 import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
 import org.openjdk.jmh.annotations.AuxCounters;
 import org.openjdk.jmh.annotations.BenchmarkMode;
 import org.openjdk.jmh.annotations.Fork;
@@ -42,10 +43,13 @@ public abstract class OpBenchmark {
   /// The backend under test.
   Kernels kernels;
 
+  /// Of this JVM's machine and threads; JMH runs one benchmark a JVM.
+  private static Roofline.@Nullable Roof roof;
+
   private TensorArena arena;
   private Random random;
 
-  /// What a second of the benchmark did. One of the two says what limits the op.
+  /// What a second of the benchmark did. One of the first two says what limits the op.
   @AuxCounters(AuxCounters.Type.OPERATIONS)
   @State(Scope.Thread)
   public static class Rate {
@@ -54,9 +58,14 @@ public abstract class OpBenchmark {
 
     /// Billions of bytes that the op has to read and write at least.
     public double gbyte;
+
+    /// Of the time that the measured roof allows at the least. Above 100 where caches hold the data.
+    public double percentOfRoof() {
+      return roof == null ? 0 : 100 * roof.seconds(gflop, gbyte);
+    }
   }
 
-  /// Opens the backend, makes the data and proves the result.
+  /// Opens the backend, makes the data, proves the result, and measures the roof.
   @Setup(Level.Trial)
   public void open() {
     int cores = Runtime.getRuntime().availableProcessors();
@@ -67,6 +76,7 @@ public abstract class OpBenchmark {
     try (Kernels reference = Backends.open("reference", 1)) {
       prove(reference);
     }
+    roof = Roofline.measure(kernels.threads());
   }
 
   /// Makes the inputs.

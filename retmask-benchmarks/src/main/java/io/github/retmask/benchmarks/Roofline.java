@@ -1,141 +1,97 @@
 package io.github.retmask.benchmarks;
 
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.List;
 import java.util.Locale;
-import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.atomic.AtomicReference;
+import java.util.Set;
+import java.util.TreeSet;
 import jdk.incubator.vector.FloatVector;
-import jdk.incubator.vector.VectorOperators;
-import jdk.incubator.vector.VectorSpecies;
 
 /// What this machine can do at most through the Vector API: multiply-adds in registers, and reading
-/// memory that no cache holds; on one thread and on all cores. The best of some repetitions.
+/// memory that no cache holds. Measured on the spot, since a virtual machine's share of its host
+/// changes from minute to minute.
 public final class Roofline {
-  private static final VectorSpecies<Float> SPECIES = FloatVector.SPECIES_PREFERRED;
-  private static final int FMA_STEPS = 1 << 20;
-  private static final int READ_FLOATS = 1 << 26; // 256 MiB a thread
-  private static final int REPETITIONS = 12;
+  private static final int YMM_BITS = 256;
 
   private Roofline() {}
 
-  static void main(String[] args) throws InterruptedException {
-    int cores = Runtime.getRuntime().availableProcessors();
-    System.out.printf(
-        Locale.ROOT, "%s, %d cores, Java %s%n", SPECIES, cores, System.getProperty("java.version"));
-    for (int threads : cores == 1 ? new int[] {1} : new int[] {1, cores}) {
-      double flops = 2.0 * 12 * SPECIES.length() * FMA_STEPS * threads;
-      System.out.printf(
-          Locale.ROOT,
-          "%d threads: %.1f GFLOP/s multiply-add, %.1f GB/s read%n",
-          threads,
-          best(threads, flops, Roofline::multiplyAdd),
-          best(threads, 4.0 * READ_FLOATS * threads, new Reader()));
+  /// The two limits.
+  ///
+  /// @param gflops billions of additions and multiplications a second
+  /// @param gbytes billions of bytes read a second
+  public record Roof(double gflops, double gbytes) {
+    /// The least time that some work can take.
+    ///
+    /// @param gflop billions of additions and multiplications
+    /// @param gbyte billions of bytes moved
+    /// @return seconds
+    public double seconds(double gflop, double gbyte) {
+      return Math.max(gflop / gflops, gbyte / gbytes);
     }
   }
 
-  /// Work of one thread; the result keeps it from being optimised away.
-  private interface Work {
-    float run(int thread);
-  }
-
-  /// Units per nanosecond of the best repetition.
-  private static double best(int threads, double units, Work work) throws InterruptedException {
-    AtomicReference<Float> result = new AtomicReference<>(0f);
-    double best = 0;
-    for (int repetition = 0; repetition < REPETITIONS; repetition++) {
-      CountDownLatch start = new CountDownLatch(1);
-      Thread[] running = new Thread[threads];
-      for (int t = 0; t < threads; t++) {
-        int thread = t;
-        running[t] =
-            Thread.ofPlatform()
-                .start(
-                    () -> {
-                      try {
-                        start.await();
-                      } catch (InterruptedException e) {
-                        return;
-                      }
-                      result.accumulateAndGet(work.run(thread), Float::sum);
-                    });
-      }
-      long begin = System.nanoTime();
-      start.countDown();
-      for (Thread thread : running) {
-        thread.join();
-      }
-      best = Math.max(best, units / (System.nanoTime() - begin));
-    }
-    if (result.get().isNaN()) {
-      throw new AssertionError("the sums are not numbers");
+  /// Measures for about two seconds per vector width: the widest and, above 256 bits, also 256, as
+  /// some processors lower their clock for the widest. The better figure of each kind counts.
+  ///
+  /// @throws IllegalStateException when the measuring JVM fails
+  public static Roof measure(int threads) {
+    int widest = FloatVector.SPECIES_PREFERRED.vectorBitSize();
+    Set<Integer> widths = new TreeSet<>(List.of(widest, Math.min(widest, YMM_BITS)));
+    Roof best = new Roof(0, 0);
+    for (int bits : widths) {
+      Roof one = probe(threads, bits);
+      best = new Roof(Math.max(best.gflops, one.gflops), Math.max(best.gbytes, one.gbytes));
     }
     return best;
   }
 
-  /// Twelve independent chains hide the latency.
-  private static float multiplyAdd(int thread) {
-    FloatVector a = FloatVector.broadcast(SPECIES, 0.999f);
-    FloatVector b = FloatVector.broadcast(SPECIES, 0.001f + thread);
-    FloatVector s0 = a;
-    FloatVector s1 = a;
-    FloatVector s2 = a;
-    FloatVector s3 = a;
-    FloatVector s4 = a;
-    FloatVector s5 = a;
-    FloatVector s6 = a;
-    FloatVector s7 = a;
-    FloatVector s8 = a;
-    FloatVector s9 = a;
-    FloatVector s10 = a;
-    FloatVector s11 = a;
-    for (int i = 0; i < FMA_STEPS; i++) {
-      s0 = s0.fma(a, b);
-      s1 = s1.fma(a, b);
-      s2 = s2.fma(a, b);
-      s3 = s3.fma(a, b);
-      s4 = s4.fma(a, b);
-      s5 = s5.fma(a, b);
-      s6 = s6.fma(a, b);
-      s7 = s7.fma(a, b);
-      s8 = s8.fma(a, b);
-      s9 = s9.fma(a, b);
-      s10 = s10.fma(a, b);
-      s11 = s11.fma(a, b);
+  private static Roof probe(int threads, int bits) {
+    try {
+      Process process =
+          new ProcessBuilder(
+                  Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                  "--add-modules",
+                  "jdk.incubator.vector",
+                  "-XX:+UseTransparentHugePages", // less of the reading is looking up pages
+                  "-Dbits=" + bits,
+                  "-cp",
+                  System.getProperty("java.class.path"),
+                  RooflineProbe.class.getName(),
+                  Integer.toString(threads))
+              .start();
+      String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+      String said = new String(process.getErrorStream().readAllBytes(), StandardCharsets.UTF_8);
+      if (process.waitFor() != 0) {
+        throw new IllegalStateException("roofline: " + said);
+      }
+      String[] figures = out.strip().split(" ");
+      return new Roof(Double.parseDouble(figures[0]), Double.parseDouble(figures[1]));
+    } catch (IOException e) {
+      throw new IllegalStateException("roofline: no JVM to measure in", e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException("roofline: interrupted", e);
     }
-    FloatVector low = s0.add(s1).add(s2).add(s3).add(s4).add(s5);
-    FloatVector high = s6.add(s7).add(s8).add(s9).add(s10).add(s11);
-    return low.add(high).reduceLanes(VectorOperators.ADD);
   }
 
-  /// Sums an array of its own per thread, made when the thread first comes.
-  private static final class Reader implements Work {
-    private static final int STRETCH = 1 << 12;
-    private final float[][] arrays = new float[Runtime.getRuntime().availableProcessors()][];
-
-    @Override
-    public float run(int thread) {
-      if (arrays[thread] == null) {
-        arrays[thread] = new float[READ_FLOATS];
-      }
-      float sum = 0;
-      for (int at = 0; at < READ_FLOATS; at += STRETCH) {
-        sum += sum(arrays[thread], at);
-      }
-      return sum;
-    }
-
-    private static float sum(float[] array, int at) {
-      int width = SPECIES.length();
-      FloatVector s0 = FloatVector.zero(SPECIES);
-      FloatVector s1 = s0;
-      FloatVector s2 = s0;
-      FloatVector s3 = s0;
-      for (int i = at; i < at + STRETCH; i += 4 * width) {
-        s0 = s0.add(FloatVector.fromArray(SPECIES, array, i));
-        s1 = s1.add(FloatVector.fromArray(SPECIES, array, i + width));
-        s2 = s2.add(FloatVector.fromArray(SPECIES, array, i + 2 * width));
-        s3 = s3.add(FloatVector.fromArray(SPECIES, array, i + 3 * width));
-      }
-      return s0.add(s1).add(s2).add(s3).reduceLanes(VectorOperators.ADD);
+  static void main() {
+    int cores = Runtime.getRuntime().availableProcessors();
+    System.out.printf(
+        Locale.ROOT,
+        "vectors up to %d bits, %d cores, Java %s%n",
+        FloatVector.SPECIES_PREFERRED.vectorBitSize(),
+        cores,
+        System.getProperty("java.version"));
+    for (int threads : new TreeSet<>(List.of(1, cores))) {
+      Roof roof = measure(threads);
+      System.out.printf(
+          Locale.ROOT,
+          "%d threads: %.1f GFLOP/s multiply-add, %.1f GB/s read%n",
+          threads,
+          roof.gflops,
+          roof.gbytes);
     }
   }
 }

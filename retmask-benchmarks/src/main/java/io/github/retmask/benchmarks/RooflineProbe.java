@@ -1,0 +1,135 @@
+package io.github.retmask.benchmarks;
+
+import java.util.Locale;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorShape;
+import jdk.incubator.vector.VectorSpecies;
+
+/// The loops behind [Roofline], in a JVM of their own so that no other code shares their profile.
+///
+/// `RooflineProbe THREADS` prints GFLOP/s of multiply-adds on vectors of `-Dbits`, then GB/s
+/// of reading memory that no cache holds. Both are the best of the repetitions that fit a second:
+/// what another process takes away says nothing about the machine.
+final class RooflineProbe {
+  /// A constant to the compiler once this class is initialised.
+  private static final VectorSpecies<Float> SPECIES =
+      VectorSpecies.of(float.class, VectorShape.forBitSize(Integer.getInteger("bits")));
+
+  private static final int STEPS = 1 << 10; // of one call: small enough to be compiled as a whole
+  private static final int CALLS = 1 << 14; // of one repetition, some 50 ms
+  private static final int STRETCH = 1 << 12; // floats of one call
+  private static final long READ_BYTES = 512L << 20; // of all threads, beyond any last-level cache
+  private static final long LEAST_READ_BYTES = 64L << 20; // of one thread
+  private static final long NANOS = 1_000_000_000L;
+  private static final int LEAST_REPETITIONS = 5;
+
+  private RooflineProbe() {}
+
+  /// Work of one thread; the result keeps it from being optimised away.
+  private interface Work {
+    float run(int thread);
+  }
+
+  static void main(String[] args) throws InterruptedException {
+    int threads = Integer.parseInt(args[0]);
+    float[][] arrays =
+        new float[threads][(int) (Math.max(READ_BYTES / threads, LEAST_READ_BYTES) / Float.BYTES)];
+    double flops = 2.0 * 12 * SPECIES.length() * STEPS * CALLS * threads;
+    double bytes = (double) Float.BYTES * arrays[0].length * threads;
+    double fma = best(threads, flops, RooflineProbe::multiplyAdd);
+    double read = best(threads, bytes, thread -> read(arrays[thread]));
+    System.out.printf(Locale.ROOT, "%.2f %.2f%n", fma, read);
+  }
+
+  /// Units per nanosecond of the best repetition.
+  private static double best(int threads, double units, Work work) throws InterruptedException {
+    float[] results = new float[threads];
+    double best = 0;
+    long end = System.nanoTime() + NANOS;
+    for (int r = 0; r < LEAST_REPETITIONS || System.nanoTime() < end; r++) {
+      Thread[] running = new Thread[threads];
+      long begin = System.nanoTime();
+      for (int t = 0; t < threads; t++) {
+        int thread = t;
+        running[t] = Thread.ofPlatform().start(() -> results[thread] = work.run(thread));
+      }
+      for (Thread thread : running) {
+        thread.join();
+      }
+      best = Math.max(best, units / (System.nanoTime() - begin));
+    }
+    for (float result : results) {
+      if (Float.isNaN(result)) {
+        throw new AssertionError("the sums are not numbers");
+      }
+    }
+    return best;
+  }
+
+  private static float multiplyAdd(int thread) {
+    float sum = 0;
+    for (int call = 0; call < CALLS; call++) {
+      sum += chains(0.999f, 0.001f + thread);
+    }
+    return sum;
+  }
+
+  /// Twelve independent chains hide the latency.
+  private static float chains(float factor, float addend) {
+    FloatVector a = FloatVector.broadcast(SPECIES, factor);
+    FloatVector b = FloatVector.broadcast(SPECIES, addend);
+    FloatVector s0 = a;
+    FloatVector s1 = a;
+    FloatVector s2 = a;
+    FloatVector s3 = a;
+    FloatVector s4 = a;
+    FloatVector s5 = a;
+    FloatVector s6 = a;
+    FloatVector s7 = a;
+    FloatVector s8 = a;
+    FloatVector s9 = a;
+    FloatVector s10 = a;
+    FloatVector s11 = a;
+    for (int i = 0; i < STEPS; i++) {
+      s0 = s0.fma(a, b);
+      s1 = s1.fma(a, b);
+      s2 = s2.fma(a, b);
+      s3 = s3.fma(a, b);
+      s4 = s4.fma(a, b);
+      s5 = s5.fma(a, b);
+      s6 = s6.fma(a, b);
+      s7 = s7.fma(a, b);
+      s8 = s8.fma(a, b);
+      s9 = s9.fma(a, b);
+      s10 = s10.fma(a, b);
+      s11 = s11.fma(a, b);
+    }
+    FloatVector low = s0.add(s1).add(s2).add(s3).add(s4).add(s5);
+    FloatVector high = s6.add(s7).add(s8).add(s9).add(s10).add(s11);
+    return low.add(high).reduceLanes(VectorOperators.ADD);
+  }
+
+  private static float read(float[] array) {
+    float sum = 0;
+    for (int at = 0; at < array.length; at += STRETCH) {
+      sum += sum(array, at);
+    }
+    return sum;
+  }
+
+  private static float sum(float[] array, int at) {
+    int width = SPECIES.length();
+    FloatVector s0 = FloatVector.zero(SPECIES);
+    FloatVector s1 = s0;
+    FloatVector s2 = s0;
+    FloatVector s3 = s0;
+    for (int i = at; i < at + STRETCH; i += 4 * width) {
+      s0 = s0.add(FloatVector.fromArray(SPECIES, array, i));
+      s1 = s1.add(FloatVector.fromArray(SPECIES, array, i + width));
+      s2 = s2.add(FloatVector.fromArray(SPECIES, array, i + 2 * width));
+      s3 = s3.add(FloatVector.fromArray(SPECIES, array, i + 3 * width));
+    }
+    return s0.add(s1).add(s2).add(s3).reduceLanes(VectorOperators.ADD);
+  }
+}
