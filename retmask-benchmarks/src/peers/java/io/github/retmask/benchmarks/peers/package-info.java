@@ -1,0 +1,2 @@
+/// Retmask beside other engines on the same work, each in a JVM of its own. Start [PeerBenchmark].
+package io.github.retmask.benchmarks.peers;
