@@ -9,8 +9,11 @@ import java.util.Map;
 /// Engines that do the same work in turn, one round after the other, so that all see the same
 /// machine. While one works the others wait for input.
 final class Contest implements AutoCloseable {
-  /// Thread pools keep spinning for a while after their work.
+  /// Thread pools keep spinning for a while after their work, and compilers go on.
   private static final long PAUSE_MILLIS = 200;
+
+  private static final long IDLE_MILLIS = 20; // of processor time in a pause
+  private static final int PAUSES = 50;
 
   private final List<EngineProcess> engines = new ArrayList<>();
   private final Map<String, String> broken = new LinkedHashMap<>();
@@ -39,7 +42,7 @@ final class Contest implements AutoCloseable {
     Map<String, List<String[]>> answers = new LinkedHashMap<>();
     for (int round = 0; round < rounds; round++) {
       for (EngineProcess engine : List.copyOf(engines)) {
-        Thread.sleep(PAUSE_MILLIS);
+        awaitIdle();
         try {
           answers.computeIfAbsent(engine.engine(), _ -> new ArrayList<>()).add(engine.ask(request));
         } catch (IllegalStateException e) {
@@ -49,6 +52,32 @@ final class Contest implements AutoCloseable {
       }
     }
     return answers;
+  }
+
+  /// Waits until all engines are idle, or for the longest.
+  private void awaitIdle() throws InterruptedException {
+    for (int pause = 0; pause < PAUSES; pause++) {
+      long before = processorMillis();
+      Thread.sleep(PAUSE_MILLIS);
+      if (processorMillis() - before <= IDLE_MILLIS) {
+        return;
+      }
+    }
+  }
+
+  private long processorMillis() {
+    return engines.stream().mapToLong(EngineProcess::processorMillis).sum();
+  }
+
+  /// Retmask's answers, which the others' are compared with.
+  ///
+  /// @throws IllegalStateException when it has none
+  List<String[]> retmask(Map<String, List<String[]>> answers) {
+    List<String[]> ours = answers.get(PeerTable.RETMASK);
+    if (ours == null) {
+      throw new IllegalStateException("retmask has no result to compare with: " + broken);
+    }
+    return ours;
   }
 
   /// Leaves an engine out of what follows.

@@ -10,6 +10,7 @@ import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -53,6 +54,11 @@ final class EngineProcess implements AutoCloseable {
 
   String engine() {
     return engine;
+  }
+
+  /// Processor time of all its threads so far.
+  long processorMillis() {
+    return process.info().totalCpuDuration().orElse(Duration.ZERO).toMillis();
   }
 
   /// Sends a request and waits for the answer.

@@ -82,7 +82,7 @@ final class GenerationPeers implements PeerProgram {
   /// @param tokens how many must agree
   static void proveTokens(
       Contest contest, Map<String, List<String[]>> answers, int skip, int tokens) {
-    String[] ours = answers.get(PeerTable.RETMASK).getLast();
+    String[] ours = contest.retmask(answers).getLast();
     String[] want = Arrays.copyOfRange(ours, skip, Math.min(ours.length, skip + tokens));
     answers.forEach(
         (engine, rounds) -> {

@@ -35,7 +35,8 @@ final class TrainingPeers implements PeerProgram {
     try (Contest contest = new Contest(Training.WORK, options.list("engines"), args)) {
       String request = Integer.toString(tokens);
       Map<String, List<String[]>> first = contest.rounds(request, WARM_UPS);
-      first.forEach((engine, said) -> prove(contest, engine, said, first.get(PeerTable.RETMASK)));
+      List<String[]> ours = contest.retmask(first);
+      first.forEach((engine, said) -> prove(contest, engine, said, ours));
       Map<String, List<String[]>> answers = contest.rounds(request, options.number("rounds"));
       Map<String, String> params = new TreeMap<>(Map.of("shape", model.shape(), "tokens", request));
       table.add(
