@@ -9,6 +9,7 @@ import io.github.retmask.tensor.TensorArena;
 import io.github.retmask.train.AdamW;
 import io.github.retmask.train.CrossEntropyLoss;
 import io.github.retmask.train.Example;
+import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.LabelledBatch;
 import io.github.retmask.train.LogProbs;
 import java.io.IOException;
@@ -49,7 +50,15 @@ final class RetmaskTraining implements Training {
         LabelledBatch.of(List.of(Example.of(Prompts.ids(tokens + 1))), model.noMask());
     CrossEntropyLoss loss = CrossEntropyLoss.over(batch);
     double value =
-        LogProbs.gradients(optimizer.gradients(), null, model, batch, loss, loss.units(), step)
+        LogProbs.gradients(
+                optimizer.gradients(),
+                null,
+                model,
+                batch,
+                loss,
+                loss.units(),
+                GradientCheckpointing.OFF,
+                step)
             .loss();
     optimizer.step(++steps, LEARNING_RATE, optimizer.gradientNorm());
     return value;
