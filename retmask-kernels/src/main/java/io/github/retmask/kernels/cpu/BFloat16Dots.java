@@ -23,6 +23,7 @@ final class BFloat16Dots implements RowDots {
   public void multiply(
       MemorySegment weight,
       long at,
+      long row,
       float[] x,
       int xAt,
       int count,
@@ -31,16 +32,22 @@ final class BFloat16Dots implements RowDots {
       int sumsAt,
       Scratch scratch) {
     if (count == 1) {
-      one(weight, at, x, xAt, inner, sums, sumsAt);
+      one(weight, at, row, x, xAt, inner, sums, sumsAt);
     } else {
-      two(weight, at, x, xAt, inner, sums, sumsAt);
+      two(weight, at, row, x, xAt, inner, sums, sumsAt);
     }
   }
 
   private static void one(
-      MemorySegment weight, long at, float[] x, int xAt, int inner, float[] sums, int sumsAt) {
+      MemorySegment weight,
+      long at,
+      long row,
+      float[] x,
+      int xAt,
+      int inner,
+      float[] sums,
+      int sumsAt) {
     MemorySegment w = OffHeap.cast(weight);
-    long row = 2L * inner;
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;
@@ -68,9 +75,15 @@ final class BFloat16Dots implements RowDots {
   }
 
   private static void two(
-      MemorySegment weight, long at, float[] x, int xAt, int inner, float[] sums, int sumsAt) {
+      MemorySegment weight,
+      long at,
+      long row,
+      float[] x,
+      int xAt,
+      int inner,
+      float[] sums,
+      int sumsAt) {
     MemorySegment w = OffHeap.cast(weight);
-    long row = 2L * inner;
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;

@@ -69,6 +69,7 @@ final class Blocks {
   /// @param width elements of a row of the matrix
   static void readWide(
       float[] to,
+      int toAt,
       int toRow,
       MemorySegment from,
       DType type,
@@ -81,19 +82,19 @@ final class Blocks {
     if (type.isBlock()) {
       for (int r = 0; r < rows; r++) {
         long first = (row + r) * width + column;
-        BlockTypes.read(to, r * toRow, from, type, first, columns, scratch);
+        BlockTypes.read(to, toAt + r * toRow, from, type, first, columns, scratch);
       }
       return;
     }
     long rowBytes = width * type.bytes();
     long at = row * rowBytes + column * type.bytes();
     if (type == DType.F32) {
-      read(to, 0, toRow, from, at, rowBytes, rows, columns);
+      read(to, toAt, toRow, from, at, rowBytes, rows, columns);
     } else if (toRow == columns && rowBytes == 2L * columns) {
-      widen(to, 0, from, at, type, rows * columns, scratch);
+      widen(to, toAt, from, at, type, rows * columns, scratch);
     } else {
       for (int r = 0; r < rows; r++) {
-        widen(to, r * toRow, from, at + r * rowBytes, type, columns, scratch);
+        widen(to, toAt + r * toRow, from, at + r * rowBytes, type, columns, scratch);
       }
     }
   }

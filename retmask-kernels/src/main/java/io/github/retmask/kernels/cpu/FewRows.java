@@ -39,55 +39,78 @@ final class FewRows {
     }
     float[] xs = pool.callerScratch().floats(X, rows * inner);
     MemorySegment.copy(x.segment(), Lanes.F32, 0, xs, 0, rows * inner);
-    MemorySegment w = weight.segment();
-    DType type = weight.dtype();
-    RowDots dots = OffHeap.holds(w) ? RowDots.of(type) : null;
-    long rowBytes = type.bytes(inner);
-    MemorySegment to = out.segment();
     long minimum = Math.max(1, SMALL / rows / inner);
     pool.ranges(
         outs,
         RowDots.ROWS,
         minimum,
         (begin, end, scratch) -> {
-          float[] sums = scratch.floats(SUMS, rows * RowDots.ROWS * RowDots.CHAINS);
-          for (long o = begin; o < end; o += RowDots.ROWS) {
-            // The last rows of an odd number are taken together with some before them.
-            int first = (int) Math.min(o, outs - RowDots.ROWS);
-            if (dots == null) {
-              wide(w, type, first, xs, rows, inner, sums, scratch);
-            } else {
-              for (int r = 0; r < rows; r += 2) {
-                int count = Math.min(2, rows - r);
-                int sum = r * RowDots.ROWS * RowDots.CHAINS;
-                dots.multiply(w, first * rowBytes, xs, r * inner, count, inner, sums, sum, scratch);
-              }
-            }
-            for (int r = 0; r < rows; r++) {
-              for (int i = 0; i < RowDots.ROWS; i++) {
-                float sum = tree(sums, (r * RowDots.ROWS + i) * RowDots.CHAINS);
-                float value = bias == null ? sum : sum + bias[first + i];
-                Lanes.set(to, 4 * ((long) r * outs + first + i), value);
-              }
-            }
+          Part part = new Part(weight, out, xs, rows, bias, scratch);
+          // Four stored rows at a time from as many parts of the range: long runs of memory, which
+          // the processor fetches ahead.
+          int quarter = (int) (end - begin) / RowDots.ROWS;
+          for (int o = 0; o < quarter; o++) {
+            part.multiply((int) begin + o, quarter);
+          }
+          if (quarter * RowDots.ROWS < end - begin) {
+            part.multiply(outs - RowDots.ROWS, 1); // the last rows, with some before them
           }
         });
   }
 
-  /// Rows of types without a kernel of their own are widened first.
-  private static void wide(
-      MemorySegment w,
-      DType type,
-      int first,
-      float[] xs,
-      int rows,
-      int inner,
-      float[] sums,
-      Scratch scratch) {
-    float[] wide = scratch.floats(WIDE, RowDots.ROWS * inner);
-    Blocks.readWide(wide, inner, w, type, inner, first, 0, RowDots.ROWS, inner, scratch);
-    for (int r = 0; r < rows; r++) {
-      WideDots.one(wide, xs, r * inner, inner, sums, r * RowDots.ROWS * RowDots.CHAINS);
+  /// What a thread multiplies.
+  private record Part(
+      Tensor weight, Tensor out, float[] xs, int rows, float @Nullable [] bias, Scratch scratch) {
+
+    /// Outputs `first`, `first + apart` and so on, [RowDots#ROWS] of them, for all rows of x.
+    void multiply(int first, int apart) {
+      int inner = (int) weight.dim(1);
+      DType type = weight.dtype();
+      MemorySegment w = weight.segment();
+      RowDots dots = OffHeap.holds(w) ? RowDots.of(type) : null;
+      float[] sums = scratch.floats(SUMS, rows * RowDots.ROWS * RowDots.CHAINS);
+      if (dots == null) {
+        wide(first, apart, sums);
+      } else {
+        long rowBytes = type.bytes(inner);
+        long at = first * rowBytes;
+        for (int r = 0; r < rows; r += 2) {
+          int count = Math.min(2, rows - r);
+          int sum = r * RowDots.ROWS * RowDots.CHAINS;
+          dots.multiply(w, at, apart * rowBytes, xs, r * inner, count, inner, sums, sum, scratch);
+        }
+      }
+      MemorySegment to = out.segment();
+      for (int r = 0; r < rows; r++) {
+        for (int i = 0; i < RowDots.ROWS; i++) {
+          int o = first + i * apart;
+          float sum = tree(sums, (r * RowDots.ROWS + i) * RowDots.CHAINS);
+          Lanes.set(to, 4 * (r * out.dim(1) + o), bias == null ? sum : sum + bias[o]);
+        }
+      }
+    }
+
+    /// Rows of types without a kernel of their own are widened first.
+    private void wide(int first, int apart, float[] sums) {
+      int inner = (int) weight.dim(1);
+      float[] wide = scratch.floats(WIDE, RowDots.ROWS * inner);
+      for (int i = 0; i < RowDots.ROWS; i++) {
+        Blocks.readWide(
+            wide,
+            i * inner,
+            inner,
+            weight.segment(),
+            weight.dtype(),
+            inner,
+            first + i * apart,
+            0,
+            1,
+            inner,
+            scratch);
+      }
+      for (int r = 0; r < rows; r++) {
+        WideDots.one(wide, xs, r * inner, inner, sums, r * RowDots.ROWS * RowDots.CHAINS);
+      }
     }
   }
 

@@ -109,11 +109,11 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
     if (lineIsRow) {
       int row = stagedRow(count);
       float[] staged = scratch.floats(STAGED, row * lines);
-      Blocks.readWide(staged, row, memory, type, width, firstLine, k0, lines, count, scratch);
+      Blocks.readWide(staged, 0, row, memory, type, width, firstLine, k0, lines, count, scratch);
       return staged;
     }
     float[] staged = scratch.floats(STAGED, count * lines);
-    Blocks.readWide(staged, lines, memory, type, width, k0, firstLine, count, lines, scratch);
+    Blocks.readWide(staged, 0, lines, memory, type, width, k0, firstLine, count, lines, scratch);
     return staged;
   }
 

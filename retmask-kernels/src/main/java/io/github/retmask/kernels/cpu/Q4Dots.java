@@ -19,7 +19,6 @@ final class Q4Dots implements RowDots {
   private static final VectorSpecies<Float> SPECIES = Lanes.CHAINS_OF_8;
   private static final VectorSpecies<Byte> EIGHT = ByteVector.SPECIES_64;
   private static final VectorSpecies<Byte> SIXTEEN = ByteVector.SPECIES_128;
-  private static final int BLOCK = 18;
   private static final int SCALES = 3;
 
   private Q4Dots() {}
@@ -28,6 +27,7 @@ final class Q4Dots implements RowDots {
   public void multiply(
       MemorySegment weight,
       long at,
+      long row,
       float[] x,
       int xAt,
       int count,
@@ -39,8 +39,7 @@ final class Q4Dots implements RowDots {
     byte[] bytes = scratch.bytes(ROWS * inner);
     float[] scales = scratch.floats(SCALES, ROWS * 2 * blocks);
     for (int r = 0; r < ROWS; r++) {
-      long row = at + r * (long) blocks * BLOCK;
-      unpack(weight, row, blocks, bytes, r * inner, scales, 2 * r * blocks);
+      unpack(weight, at + r * row, blocks, bytes, r * inner, scales, 2 * r * blocks);
     }
     for (int j = 0; j < count; j++) {
       dots(bytes, scales, 2 * blocks, x, xAt + j * inner, sums, sumsAt + j * ROWS * CHAINS);

@@ -13,7 +13,6 @@ final class Q8Dots implements RowDots {
 
   private static final VectorSpecies<Float> SPECIES = Lanes.CHAINS_OF_8;
   private static final VectorSpecies<Byte> BYTES = ByteVector.SPECIES_64;
-  private static final int BLOCK = 34;
 
   private Q8Dots() {}
 
@@ -21,6 +20,7 @@ final class Q8Dots implements RowDots {
   public void multiply(
       MemorySegment weight,
       long at,
+      long row,
       float[] x,
       int xAt,
       int count,
@@ -28,7 +28,6 @@ final class Q8Dots implements RowDots {
       float[] sums,
       int sumsAt,
       Scratch scratch) {
-    long row = inner / 32L * BLOCK;
     for (int j = 0; j < count; j++) {
       for (int r = 0; r < ROWS; r += 2) {
         int sum = sumsAt + (j * ROWS + r) * CHAINS;

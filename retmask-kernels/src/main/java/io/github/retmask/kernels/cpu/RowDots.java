@@ -22,11 +22,13 @@ interface RowDots {
   ///
   /// @param weight off-heap
   /// @param at byte of the first stored row
+  /// @param row bytes from one of the stored rows to the next
   /// @param count one or two
   /// @param inner elements of a row, a multiple of 8
   void multiply(
       MemorySegment weight,
       long at,
+      long row,
       float[] x,
       int xAt,
       int count,

@@ -89,7 +89,7 @@ final class VectorElementwise {
         out.size(),
         (i, count, scratch) -> {
           float[] wide = scratch.floats(0, STRETCH);
-          Blocks.readWide(wide, 0, from, type, size, 0, i, 1, count, scratch);
+          Blocks.readWide(wide, 0, count, from, type, size, 0, i, 1, count, scratch);
           if (out.dtype() == DType.F32) {
             write(to, i, wide, count);
             return;

@@ -28,7 +28,7 @@ final class VectorRows {
               MemorySegment.copy(from, id * bytes, to, n * bytes, bytes);
             } else {
               float[] row = scratch.floats(0, width);
-              Blocks.readWide(row, 0, from, type, width, id, 0, 1, width, scratch);
+              Blocks.readWide(row, 0, width, from, type, width, id, 0, 1, width, scratch);
               VectorElementwise.write(to, n * width, row, width);
             }
           }
