@@ -12,6 +12,7 @@ import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 abstract class AttentionBackwardContract extends OpContract {
 
@@ -34,7 +35,10 @@ abstract class AttentionBackwardContract extends OpContract {
         AttentionCase.packed(9, 3, 12, 13, 1, 30).mixed(false),
         AttentionCase.packed(9, 3, 12, 13, 1, 30).mixed(true),
         AttentionCase.packed(16, 4, 17, 1, 2, 3, 4, 5, 6, 7, 8, 9).mixed(false).window(5),
-        AttentionCase.packed(8, 1, 5, 100, 1).mixed(false).window(33));
+        AttentionCase.packed(8, 1, 5, 100, 1).mixed(false).window(33),
+        AttentionCase.packed(2, 1, 130, 50),
+        AttentionCase.packed(8, 2, 8, 389, 97).mixed(false),
+        AttentionCase.packed(4, 2, 8, 389).window(130));
   }
 
   private static float[] dz(AttentionCase c) {
@@ -121,6 +125,49 @@ abstract class AttentionBackwardContract extends OpContract {
     TensorAssert.assertThat("dq of row 1", c.tokensOf(got, 5, 12)[0]).hasBits(nan(7 * 72));
     TensorAssert.assertThat("dk of row 1", c.tokensOf(got, 5, 12)[1]).hasBits(nan(7 * 24));
     TensorAssert.assertThat("dv of row 1", c.tokensOf(got, 5, 12)[2]).hasBits(nan(7 * 24));
+  }
+
+  /// dq of a query and dk, dv of a key depend on the pairs that see each other, on nothing else.
+  @ParameterizedTest
+  @ValueSource(ints = {0, 47, 95, 96, 130, 199})
+  void nanReachesOnlyWhatSeesIt(int poisoned) {
+    int window = 50;
+    AttentionCase c = AttentionCase.packed(2, 1, 12, 200).window(window);
+    DenseAttention dense = c.dense();
+    float[][] in = {dz(c), c.q(), c.k(), c.v(), rounded(dense.z), rounded(dense.lse)};
+    float[][] want = c.backward(bench, in);
+
+    float[][] nanKey = in.clone();
+    for (int array : new int[] {2, 3}) {
+      nanKey[array] = in[array].clone();
+      Arrays.fill(nanKey[array], poisoned * 12, poisoned * 12 + 12, Float.NaN);
+    }
+    float[][] got = c.backward(bench, nanKey);
+    int last = Math.min(200, poisoned + window);
+    assertSameBits(
+        "dq before the key", part(c, got, 0, 0, poisoned), part(c, want, 0, 0, poisoned));
+    assertSameBits("dq past its window", part(c, got, 0, last, 200), part(c, want, 0, last, 200));
+
+    float[][] nanQuery = in.clone();
+    for (int array : new int[] {0, 1, 4, 5}) {
+      int width = in[array].length / 200;
+      nanQuery[array] = in[array].clone();
+      Arrays.fill(nanQuery[array], poisoned * width, (poisoned + 1) * width, Float.NaN);
+    }
+    got = c.backward(bench, nanQuery);
+    int first = Math.max(0, poisoned - window + 1);
+    int next = poisoned + 1;
+    for (int i : new int[] {1, 2}) {
+      assertSameBits(
+          "keys before its window", part(c, got, i, 0, first), part(c, want, i, 0, first));
+      assertSameBits(
+          "keys after the query", part(c, got, i, next, 200), part(c, want, i, next, 200));
+    }
+  }
+
+  /// One of the gradients of some tokens.
+  private static float[][] part(AttentionCase c, float[][] gradients, int which, int from, int to) {
+    return new float[][] {c.tokensOf(gradients, from, to)[which]};
   }
 
   private static float[] nan(int length) {

@@ -46,7 +46,20 @@ abstract class AttentionContract extends OpContract {
             .mixed(false)
             .cached(past, keyStart, 180)
             .window(9),
-        AttentionCase.packed(2, 1, 64, 1).cached(new int[] {206}, new int[] {1}, 210));
+        AttentionCase.packed(2, 1, 64, 1).cached(new int[] {206}, new int[] {1}, 210),
+        AttentionCase.packed(16, 1, 20, 2, 1)
+            .mixed(false)
+            .cached(new int[] {700, 90}, new int[] {100, 5}, 810),
+        AttentionCase.packed(2, 1, 200, 61).cached(new int[] {50}, new int[] {0}, 111),
+        AttentionCase.packed(5, 1, 8, 61).mixed(false),
+        // long contexts, with few new tokens and with many
+        AttentionCase.packed(8, 2, 8, 1).mixed(false).cached(new int[] {4100}, new int[] {3}, 4104),
+        AttentionCase.packed(4, 2, 8, 7).window(1000).cached(new int[] {4100}, new int[] {3}, 4110),
+        AttentionCase.packed(2, 1, 8, 60).cached(new int[] {3800}, new int[] {3}, 3863),
+        AttentionCase.packed(8, 2, 8, 60)
+            .mixed(false)
+            .window(1500)
+            .cached(new int[] {3800}, new int[] {3}, 3863));
   }
 
   @ParameterizedTest
@@ -153,34 +166,45 @@ abstract class AttentionContract extends OpContract {
   @Test
   void aSequenceCutIntoChunksGivesTheSameBits() {
     int[] chunks = {1, 16, 3, 100, 17, 1, 69};
-    int length = Arrays.stream(chunks).sum(); // 207
-    for (int window : new int[] {AttentionSpec.NO_WINDOW, 37}) {
-      AttentionCase whole = AttentionCase.packed(8, 2, 12, length).mixed(false).window(window);
-      float[][] in = {whole.q(), whole.k(), whole.v()};
-      float[][] want = whole.everything(bench, in[0], in[1], in[2]);
-      int keyStart = 5;
-      int cache = length + 9;
-      int done = 0;
-      for (int chunk : chunks) {
-        // Keys of later chunks are not there yet, and the slots around the row belong to nobody.
-        AttentionCase part =
-            AttentionCase.packed(8, 2, 12, chunk)
-                .plan("mixed", whole.plan())
-                .window(window)
-                .cached(new int[] {done}, new int[] {keyStart}, cache);
-        float[] k = new float[cache * 2 * 12];
-        float[] v = new float[cache * 2 * 12];
-        Arrays.fill(k, Float.NaN);
-        Arrays.fill(v, Float.NaN);
-        System.arraycopy(in[1], 0, k, keyStart * 2 * 12, (done + chunk) * 2 * 12);
-        System.arraycopy(in[2], 0, v, keyStart * 2 * 12, (done + chunk) * 2 * 12);
-        float[] q = Arrays.copyOfRange(in[0], done * 8 * 12, (done + chunk) * 8 * 12);
-        assertSameBits(
-            "attention of chunk at " + done,
-            part.everything(bench, q, k, v),
-            whole.tokensOf(want, done, done + chunk));
-        done += chunk;
-      }
+    cutIntoChunks(chunks, AttentionSpec.NO_WINDOW);
+    cutIntoChunks(chunks, 37);
+  }
+
+  /// Cuts before, at and after multiples of powers of two and of 96, where kernels have edges.
+  @Test
+  void aLongSequenceCutIntoChunksGivesTheSameBits() {
+    int[] chunks = {95, 1, 1, 31, 63, 2, 766, 1, 2, 62, 8, 7, 49, 1, 48, 880, 1};
+    cutIntoChunks(chunks, AttentionSpec.NO_WINDOW);
+    cutIntoChunks(chunks, 1000);
+  }
+
+  private void cutIntoChunks(int[] chunks, int window) {
+    int length = Arrays.stream(chunks).sum();
+    AttentionCase whole = AttentionCase.packed(8, 2, 12, length).mixed(false).window(window);
+    float[][] in = {whole.q(), whole.k(), whole.v()};
+    float[][] want = whole.everything(bench, in[0], in[1], in[2]);
+    int keyStart = 5;
+    int cache = length + 9;
+    int done = 0;
+    for (int chunk : chunks) {
+      // Keys of later chunks are not there yet, and the slots around the row belong to nobody.
+      AttentionCase part =
+          AttentionCase.packed(8, 2, 12, chunk)
+              .plan("mixed", whole.plan())
+              .window(window)
+              .cached(new int[] {done}, new int[] {keyStart}, cache);
+      float[] k = new float[cache * 2 * 12];
+      float[] v = new float[cache * 2 * 12];
+      Arrays.fill(k, Float.NaN);
+      Arrays.fill(v, Float.NaN);
+      System.arraycopy(in[1], 0, k, keyStart * 2 * 12, (done + chunk) * 2 * 12);
+      System.arraycopy(in[2], 0, v, keyStart * 2 * 12, (done + chunk) * 2 * 12);
+      float[] q = Arrays.copyOfRange(in[0], done * 8 * 12, (done + chunk) * 8 * 12);
+      assertSameBits(
+          "attention of chunk at " + done,
+          part.everything(bench, q, k, v),
+          whole.tokensOf(want, done, done + chunk));
+      done += chunk;
     }
   }
 

@@ -14,20 +14,20 @@ import jdk.incubator.vector.VectorOperators;
 /// The power of two is applied in two halves: results below the normal range round once, results
 /// above the largest float become infinity. NaN stays NaN.
 final class Exp {
-  private static final float LOG2_E = 1.44269504f;
-  private static final float MINUS_LN2_HIGH = -0x1.62e4p-1f; // few bits: n times it is exact
-  private static final float MINUS_LN2_LOW = -1.42860682e-6f;
+  static final float LOG2_E = 1.44269504f;
+  static final float MINUS_LN2_HIGH = -0x1.62e4p-1f; // few bits: n times it is exact
+  static final float MINUS_LN2_LOW = -1.42860682e-6f;
   private static final float ROUND = 0x1.8p23f; // adding it leaves round(x) in the low bits
   private static final int ROUND_BITS = Float.floatToRawIntBits(ROUND);
   private static final float LOWEST = -105f; // exp is 0 from here down
   private static final float HIGHEST = 89f; // exp is infinite from here up
 
   // exp(r) = 1 + r + r^2 (C2 + C3 r + ...), minimax for the relative error, which is 3.1e-9
-  private static final float C2 = 0.499999934464695f;
-  private static final float C3 = 0.16666520611995803f;
-  private static final float C4 = 0.04166838827732323f;
-  private static final float C5 = 0.00836871927243642f;
-  private static final float C6 = 0.0013814593690691824f;
+  static final float C2 = 0.499999934464695f;
+  static final float C3 = 0.16666520611995803f;
+  static final float C4 = 0.04166838827732323f;
+  static final float C5 = 0.00836871927243642f;
+  static final float C6 = 0.0013814593690691824f;
 
   private Exp() {}
 

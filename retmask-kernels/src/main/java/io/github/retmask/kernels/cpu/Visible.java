@@ -31,6 +31,11 @@ record Visible(int window, int sink, int near) {
     return Math.min(sink, i + 1);
   }
 
+  /// Whether the query at position i sees a key.
+  boolean sees(int i, int key) {
+    return key <= i && queryEnd(key) > i;
+  }
+
   /// First visible key in `[from, to)`, or `to` when there is none.
   int first(int i, int from, int to) {
     int inSink = Math.max(from, sinkFrom(i));
@@ -52,9 +57,16 @@ record Visible(int window, int sink, int near) {
     return Math.min(to, sinkTo(i));
   }
 
-  /// Whether some keys of `[from, to)`, which begins and ends with visible ones, are not visible.
-  boolean hasHole(int i, int from, int to) {
-    return from < sinkTo(i) && Math.max(from, sinkTo(i)) < Math.min(to, nearFrom(i));
+  /// First query past those that see a key; they are consecutive, from the key on.
+  long queryEnd(int key) {
+    return key + (long) (key < sink ? window : near);
+  }
+
+  /// Whether the queries `[first, end)` all see all keys in `[from, to)`.
+  boolean isAll(int first, int end, int from, int to) {
+    return to - 1 <= first
+        && queryEnd(from) >= end
+        && (from >= sink || to <= sink || queryEnd(sink) >= end);
   }
 
   /// Number of visible keys.
@@ -63,7 +75,7 @@ record Visible(int window, int sink, int near) {
     return i + 1 - nearFrom + Math.max(0, Math.min(nearFrom, sinkTo(i)) - sinkFrom(i));
   }
 
-  /// First query past the last one that sees a key in `[from, to)`.
+  /// First query past the last one that sees any key in `[from, to)`.
   long lastQuery(int from, int to) {
     long end = (long) to - 1 + near;
     return from < sink ? Math.max(end, (long) Math.min(to, sink) - 1 + window) : end;

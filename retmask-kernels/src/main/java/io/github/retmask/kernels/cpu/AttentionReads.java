@@ -1,0 +1,91 @@
+package io.github.retmask.kernels.cpu;
+
+import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
+
+import io.github.retmask.backend.AttentionReadout;
+import java.util.Arrays;
+import org.jspecify.annotations.Nullable;
+
+/// Fills an [AttentionReadout] from blocks of scores and weights as they pass by.
+///
+/// @param heads H
+/// @param masses ranges of keys per query
+record AttentionReads(AttentionReadout readout, int heads, int masses) {
+  private static final int[] NONE = {};
+
+  static @Nullable AttentionReads of(@Nullable AttentionReadout readout, int heads) {
+    if (readout == null || readout.queries().length == 0) {
+      return null;
+    }
+    return new AttentionReads(readout, heads, readout.spans()[0].length);
+  }
+
+  /// Index in the read-out of each of `count` tokens, negative where it is not asked for; empty when
+  /// none is.
+  static int[] asked(@Nullable AttentionReads reads, int token, int count) {
+    if (reads == null) {
+      return NONE;
+    }
+    int[] asked = new int[count];
+    boolean any = false;
+    for (int i = 0; i < count; i++) {
+      asked[i] = Arrays.binarySearch(reads.readout.queries(), token + i);
+      any |= asked[i] >= 0;
+    }
+    return any ? asked : NONE;
+  }
+
+  /// Takes note of the first key with the largest score, if that has risen.
+  ///
+  /// @param before largest score of earlier keys
+  /// @param scores of the lane, 64 apart
+  /// @param key position of the first
+  static void top(Partials partials, int lane, float before, float[] scores, int at, int key) {
+    float top = partials.top()[lane];
+    if (top > before) {
+      int j = 0;
+      while (scores[at + j * COLUMNS] != top) {
+        j++;
+      }
+      partials.topKey()[lane] = key + j;
+    }
+  }
+
+  /// Adds the weights of some keys to the ranges that they are in.
+  ///
+  /// @param weights of the lane, 64 apart; zero where unseen
+  void add(Partials partials, int lane, int query, float[] weights, int at, int key, int keys) {
+    int[][] spans = readout.spans()[query];
+    for (int s = 0; s < masses; s++) {
+      float mass = partials.mass()[lane * masses + s];
+      int end = Math.min(keys, spans[s][1] - key);
+      for (int j = Math.max(0, spans[s][0] - key); j < end; j++) {
+        mass += weights[at + j * COLUMNS];
+      }
+      partials.mass()[lane * masses + s] = mass;
+    }
+  }
+
+  /// Reports a lane. Its largest weight is exp(top - top) / sum.
+  void report(Partials partials, int lane, int query, int head) {
+    float share = 1 / partials.sum()[lane];
+    long at = (long) query * heads + head;
+    readout.topPosition().setInt(at, partials.topKey()[lane]);
+    readout.topWeight().set(at, share);
+    readout.logSumExp().set(at, partials.logSumExp(lane));
+    for (int s = 0; s < masses; s++) {
+      readout.spanMass().set(at * masses + s, partials.mass()[lane * masses + s] * share);
+    }
+  }
+
+  /// Reports that a head does not attend.
+  void reportNothing(int query, int head) {
+    long at = (long) query * heads + head;
+    readout.topPosition().setInt(at, -1);
+    readout.topWeight().set(at, 0f);
+    readout.logSumExp().set(at, Float.NEGATIVE_INFINITY);
+    for (int s = 0; s < masses; s++) {
+      readout.spanMass().set(at * masses + s, 0f);
+    }
+  }
+}

@@ -1,0 +1,200 @@
+package io.github.retmask.kernels.cpu;
+
+import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
+import static io.github.retmask.kernels.cpu.Lanes.LE;
+import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
+import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
+
+import java.lang.foreign.MemorySegment;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorShape;
+import jdk.incubator.vector.VectorSpecies;
+
+/// The two products of attention for a few queries, with keys and values read where they lie, once:
+/// see [OffHeap]. Every element is the chain of multiply-adds that [AttentionTiles] computes.
+final class DecodeTiles {
+  /// Keys of a tile of scores.
+  static final int KEYS = 8;
+
+  /// Keys and lanes of a tile of values.
+  static final int VALUES = 4;
+
+  /// Lanes of a vector of scores: few are in use, and vectors of 512 bits take longer.
+  private static final VectorSpecies<Float> SCORES =
+      VectorSpecies.of(float.class, VectorShape.forBitSize(Math.min(256, FLOAT.vectorBitSize())));
+
+  static final int LANES = SCORES.length();
+
+  private static final int LINE = 64; // bytes
+
+  private DecodeTiles() {}
+
+  /// `scores[key][lane] = sum_d k[key][d] q[d][lane]` for eight keys and one vector of lanes.
+  ///
+  /// @param at byte of the first key
+  /// @param rowBytes distance of keys
+  /// @param q rows of one vector
+  /// @param scores rows of 64
+  static void scores8(
+      MemorySegment keys,
+      long at,
+      long rowBytes,
+      float[] q,
+      int qAt,
+      int headDim,
+      float[] scores,
+      int scoresAt) {
+    MemorySegment k = OffHeap.cast(keys);
+    long k1 = at + rowBytes;
+    long k2 = at + 2 * rowBytes;
+    long k3 = at + 3 * rowBytes;
+    long k4 = at + 4 * rowBytes;
+    long k5 = at + 5 * rowBytes;
+    long k6 = at + 6 * rowBytes;
+    long k7 = at + 7 * rowBytes;
+    FloatVector s0 = FloatVector.zero(SCORES);
+    FloatVector s1 = s0;
+    FloatVector s2 = s0;
+    FloatVector s3 = s0;
+    FloatVector s4 = s0;
+    FloatVector s5 = s0;
+    FloatVector s6 = s0;
+    FloatVector s7 = s0;
+    for (int d = 0; d < headDim; d++) {
+      FloatVector x = FloatVector.fromArray(SCORES, q, qAt + d * LANES);
+      s0 = element(k, at + d * 4L).fma(x, s0);
+      s1 = element(k, k1 + d * 4L).fma(x, s1);
+      s2 = element(k, k2 + d * 4L).fma(x, s2);
+      s3 = element(k, k3 + d * 4L).fma(x, s3);
+      s4 = element(k, k4 + d * 4L).fma(x, s4);
+      s5 = element(k, k5 + d * 4L).fma(x, s5);
+      s6 = element(k, k6 + d * 4L).fma(x, s6);
+      s7 = element(k, k7 + d * 4L).fma(x, s7);
+    }
+    s0.intoArray(scores, scoresAt);
+    s1.intoArray(scores, scoresAt + COLUMNS);
+    s2.intoArray(scores, scoresAt + 2 * COLUMNS);
+    s3.intoArray(scores, scoresAt + 3 * COLUMNS);
+    s4.intoArray(scores, scoresAt + 4 * COLUMNS);
+    s5.intoArray(scores, scoresAt + 5 * COLUMNS);
+    s6.intoArray(scores, scoresAt + 6 * COLUMNS);
+    s7.intoArray(scores, scoresAt + 7 * COLUMNS);
+  }
+
+  /// The same for one key.
+  static void scores1(
+      MemorySegment keys, long at, float[] q, int qAt, int headDim, float[] scores, int scoresAt) {
+    MemorySegment k = OffHeap.cast(keys);
+    FloatVector s = FloatVector.zero(SCORES);
+    for (int d = 0; d < headDim; d++) {
+      s = element(k, at + d * 4L).fma(FloatVector.fromArray(SCORES, q, qAt + d * LANES), s);
+    }
+    s.intoArray(scores, scoresAt);
+  }
+
+  /// `out[lane][d] += sum_key weights[key][lane] v[key][d]` for four keys and four lanes.
+  ///
+  /// @param at byte of the first value
+  /// @param rowBytes distance of values
+  /// @param weights rows of 64
+  /// @param out rows of D
+  static void values4(
+      MemorySegment values,
+      long at,
+      long rowBytes,
+      float[] weights,
+      int weightsAt,
+      float[] out,
+      int outAt,
+      int headDim) {
+    MemorySegment v = OffHeap.cast(values);
+    long v1 = at + rowBytes;
+    long v2 = at + 2 * rowBytes;
+    long v3 = at + 3 * rowBytes;
+    int o1 = outAt + headDim;
+    int o2 = outAt + 2 * headDim;
+    int o3 = outAt + 3 * headDim;
+    FloatVector w00 = FloatVector.broadcast(FLOAT, weights[weightsAt]);
+    FloatVector w01 = FloatVector.broadcast(FLOAT, weights[weightsAt + COLUMNS]);
+    FloatVector w02 = FloatVector.broadcast(FLOAT, weights[weightsAt + 2 * COLUMNS]);
+    FloatVector w03 = FloatVector.broadcast(FLOAT, weights[weightsAt + 3 * COLUMNS]);
+    FloatVector w10 = FloatVector.broadcast(FLOAT, weights[weightsAt + 1]);
+    FloatVector w11 = FloatVector.broadcast(FLOAT, weights[weightsAt + COLUMNS + 1]);
+    FloatVector w12 = FloatVector.broadcast(FLOAT, weights[weightsAt + 2 * COLUMNS + 1]);
+    FloatVector w13 = FloatVector.broadcast(FLOAT, weights[weightsAt + 3 * COLUMNS + 1]);
+    FloatVector w20 = FloatVector.broadcast(FLOAT, weights[weightsAt + 2]);
+    FloatVector w21 = FloatVector.broadcast(FLOAT, weights[weightsAt + COLUMNS + 2]);
+    FloatVector w22 = FloatVector.broadcast(FLOAT, weights[weightsAt + 2 * COLUMNS + 2]);
+    FloatVector w23 = FloatVector.broadcast(FLOAT, weights[weightsAt + 3 * COLUMNS + 2]);
+    FloatVector w30 = FloatVector.broadcast(FLOAT, weights[weightsAt + 3]);
+    FloatVector w31 = FloatVector.broadcast(FLOAT, weights[weightsAt + COLUMNS + 3]);
+    FloatVector w32 = FloatVector.broadcast(FLOAT, weights[weightsAt + 2 * COLUMNS + 3]);
+    FloatVector w33 = FloatVector.broadcast(FLOAT, weights[weightsAt + 3 * COLUMNS + 3]);
+    int whole = headDim & -WIDTH;
+    for (int d = 0; d < whole; d += WIDTH) {
+      FloatVector x0 = vector(v, at + d * 4L);
+      FloatVector x1 = vector(v, v1 + d * 4L);
+      FloatVector x2 = vector(v, v2 + d * 4L);
+      FloatVector x3 = vector(v, v3 + d * 4L);
+      FloatVector s0 = w00.fma(x0, FloatVector.fromArray(FLOAT, out, outAt + d));
+      s0 = w03.fma(x3, w02.fma(x2, w01.fma(x1, s0)));
+      s0.intoArray(out, outAt + d);
+      FloatVector s1 = w10.fma(x0, FloatVector.fromArray(FLOAT, out, o1 + d));
+      s1 = w13.fma(x3, w12.fma(x2, w11.fma(x1, s1)));
+      s1.intoArray(out, o1 + d);
+      FloatVector s2 = w20.fma(x0, FloatVector.fromArray(FLOAT, out, o2 + d));
+      s2 = w23.fma(x3, w22.fma(x2, w21.fma(x1, s2)));
+      s2.intoArray(out, o2 + d);
+      FloatVector s3 = w30.fma(x0, FloatVector.fromArray(FLOAT, out, o3 + d));
+      s3 = w33.fma(x3, w32.fma(x2, w31.fma(x1, s3)));
+      s3.intoArray(out, o3 + d);
+    }
+    for (int lane = 0; lane < VALUES && whole < headDim; lane++) {
+      for (int key = 0; key < VALUES; key++) {
+        float weight = weights[weightsAt + key * COLUMNS + lane];
+        tail(v, at + key * rowBytes, weight, out, outAt + lane * headDim, whole, headDim);
+      }
+    }
+  }
+
+  /// The same for one key and one lane.
+  static void values1(
+      MemorySegment values, long at, float weight, float[] out, int outAt, int headDim) {
+    MemorySegment v = OffHeap.cast(values);
+    FloatVector w = FloatVector.broadcast(FLOAT, weight);
+    int whole = headDim & -WIDTH;
+    for (int d = 0; d < whole; d += WIDTH) {
+      w.fma(vector(v, at + d * 4L), FloatVector.fromArray(FLOAT, out, outAt + d))
+          .intoArray(out, outAt + d);
+    }
+    tail(v, at, weight, out, outAt, whole, headDim);
+  }
+
+  private static void tail(
+      MemorySegment v, long at, float weight, float[] out, int outAt, int from, int headDim) {
+    for (int d = from; d < headDim; d++) {
+      out[outAt + d] = Math.fma(weight, Lanes.get(v, at + d * 4L), out[outAt + d]);
+    }
+  }
+
+  /// Reads a float of every cache line, in the order of memory, so that the lines stream in at full
+  /// speed; the products then find them in the cache.
+  ///
+  /// @return what was read, to be used
+  static float touch(MemorySegment segment, long at, int bytes) {
+    MemorySegment floats = OffHeap.cast(segment);
+    float sum = 0;
+    for (int i = 0; i < bytes; i += LINE) {
+      sum += floats.get(Lanes.F32, at + i);
+    }
+    return sum;
+  }
+
+  private static FloatVector element(MemorySegment k, long at) {
+    return FloatVector.broadcast(SCORES, k.get(Lanes.F32, at));
+  }
+
+  private static FloatVector vector(MemorySegment v, long at) {
+    return FloatVector.fromMemorySegment(FLOAT, v, at, LE);
+  }
+}

@@ -1,0 +1,81 @@
+package io.github.retmask.kernels.cpu;
+
+import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
+
+import java.util.Arrays;
+
+/// Softmax statistics of some (query, head) pairs over a part of their keys, in groups of 64 lanes.
+/// Weighted sums of values, which their owner keeps, are relative to the same largest scores.
+///
+/// @param top `[group][64]`, largest score
+/// @param sum `[group][64]`, sum of exp(score - top); 0 where nothing was seen
+/// @param topKey `[group][64]`, position of the largest score; empty when nobody asks
+/// @param mass `[group][64][masses]`, sum of exp(score - top) within ranges of keys
+/// @param masses ranges per lane
+record Partials(float[] top, float[] sum, int[] topKey, float[] mass, int masses) {
+  /// Slots of a thread's memory that they take.
+  static final int SLOTS = 3;
+
+  /// Room for `groups`, in a thread's memory from `slot` on.
+  static Partials of(Scratch scratch, int slot, int groups, boolean asked, int masses) {
+    int lanes = groups * COLUMNS;
+    return new Partials(
+        scratch.floats(slot, lanes),
+        scratch.floats(slot + 1, lanes),
+        new int[asked ? lanes : 0],
+        scratch.floats(slot + 2, lanes * masses),
+        masses);
+  }
+
+  /// A group has seen nothing.
+  void clear(int group) {
+    int from = group * COLUMNS;
+    Arrays.fill(top, from, from + COLUMNS, SoftmaxBlock.LOWEST);
+    Arrays.fill(sum, from, from + COLUMNS, 0f);
+    Arrays.fill(mass, from * masses, (from + COLUMNS) * masses, 0f);
+  }
+
+  /// Makes sums relative to larger scores.
+  ///
+  /// @param factor `[lanes]`
+  /// @return whether any factor is not 1
+  boolean scale(int group, int lanes, float[] factor) {
+    boolean any = false;
+    for (int i = 0; i < lanes; i++) {
+      sum[group * COLUMNS + i] *= factor[i];
+      any |= factor[i] != 1f;
+    }
+    for (int i = 0; i < lanes * masses; i++) {
+      mass[group * COLUMNS * masses + i] *= factor[i / masses];
+    }
+    return any;
+  }
+
+  /// Adds what the group `from` saw to what the group `to` saw of earlier keys. Weighted sums of
+  /// values become `keep` times those of `to` plus `take` times those of `from`.
+  ///
+  /// @param keep `[lanes]`, an output
+  /// @param take `[lanes]`, an output
+  void merge(int to, int from, int lanes, float[] keep, float[] take) {
+    for (int i = 0; i < lanes; i++) {
+      int t = to * COLUMNS + i;
+      int f = from * COLUMNS + i;
+      float highest = Math.max(top[t], top[f]);
+      keep[i] = sum[t] == 0 ? 0f : Exp.exp(top[t] - highest);
+      take[i] = sum[f] == 0 ? 0f : Exp.exp(top[f] - highest);
+      if (topKey.length > 0 && sum[f] != 0 && (sum[t] == 0 || top[f] > top[t])) {
+        topKey[t] = topKey[f];
+      }
+      top[t] = highest;
+      sum[t] = sum[t] * keep[i] + sum[f] * take[i];
+      for (int s = 0; s < masses; s++) {
+        mass[t * masses + s] = mass[t * masses + s] * keep[i] + mass[f * masses + s] * take[i];
+      }
+    }
+  }
+
+  /// Log-sum-exp of a lane.
+  float logSumExp(int lane) {
+    return (float) (top[lane] + StrictMath.log(sum[lane]));
+  }
+}

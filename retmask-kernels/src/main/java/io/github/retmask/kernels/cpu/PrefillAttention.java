@@ -1,0 +1,338 @@
+package io.github.retmask.kernels.cpu;
+
+import static io.github.retmask.kernels.cpu.AttentionCall.KEYS;
+import static io.github.retmask.kernels.cpu.AttentionCall.LANES;
+import static io.github.retmask.kernels.cpu.AttentionCall.SPAN;
+import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
+import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.List;
+
+/// Attention of many queries of a row at a time, limited by arithmetic.
+///
+/// A task takes some units of 48 queries of one head, all of the same kv head; a block of keys and
+/// values is copied once for all of them. Per unit and block: `S^T = K Q^T`, softmax per lane,
+/// `out^T += V^T P^T`.
+final class PrefillAttention {
+  /// Elements of a query that the units of a task have together: enough that copying keys and values
+  /// costs little, and few enough for the second level of cache.
+  private static final int WIDEST = 512;
+
+  private static final int QUERY = 0;
+  private static final int QUERY_T = 1;
+  private static final int KEY = 2;
+  private static final int VALUE = 3;
+  private static final int VALUE_T = 4;
+  private static final int SCORE = 5;
+  private static final int KEEP = 6;
+  private static final int TAKE = 7;
+  private static final int OUT = 8;
+  private static final int PARTIALS = 9;
+
+  private final AttentionCall call;
+  private final AttentionOutputs outputs;
+  private final Task task;
+  private final int units; // [heads][chunks of 48 queries]
+  private final int chunks;
+  private final Visible[] visible; // [heads]
+  private final int[] asked; // [count] or empty
+  private final float[] query; // [48][D]
+  private final float[] queryT; // [unit][D][64 queries], times scale
+  private final float[] key; // [96 keys][D]
+  private final float[] value; // [96 keys][D]
+  private final float[] valueT; // [D][96 keys]
+  private final float[] score; // [96 keys][64 queries]; scores, then weights
+  private final float[] keep; // [64]
+  private final float[] take; // [64]
+  private final Partials partials; // [unit][2]: of this span; of all spans before
+  private final float[] out; // [unit][2][D in sixes][64 queries], weighted sums of values
+
+  /// @param head the first of some heads of one kv head
+  /// @param from first query, within the row
+  private record Task(int row, int head, int heads, int from, int count) {}
+
+  /// Attention of the rows that are not to be skipped.
+  static void run(WorkerPool pool, AttentionCall call, AttentionOutputs outputs, boolean[] skip) {
+    List<Task> tasks = new ArrayList<>();
+    int units = Math.clamp(WIDEST / call.headDim(), 1, 8);
+    int most = Math.min(call.group(), units);
+    int queries = LANES * (units / most);
+    for (int r = 0; r < skip.length; r++) {
+      int length = skip[r] ? 0 : call.layout().length(r);
+      for (int from = 0; from < length; from += queries) {
+        int count = Math.min(queries, length - from);
+        int heads;
+        for (int h = 0; h < call.heads(); h += heads) {
+          heads = Math.min(most, call.group() - h % call.group());
+          tasks.add(new Task(r, h, heads, from, count));
+        }
+      }
+    }
+    // Those that see most keys first: the last ones are small, and the threads end together.
+    tasks.sort(Comparator.comparingInt(t -> -call.layout().past(t.row) - t.from - t.count));
+    AttentionCall.run(
+        pool,
+        tasks.size(),
+        call.work(),
+        (task, scratch) -> new PrefillAttention(call, outputs, tasks.get(task), scratch).run());
+  }
+
+  private PrefillAttention(
+      AttentionCall call, AttentionOutputs outputs, Task task, Scratch scratch) {
+    this.call = call;
+    this.outputs = outputs;
+    this.task = task;
+    chunks = (task.count + LANES - 1) / LANES;
+    units = task.heads * chunks;
+    visible = new Visible[task.heads];
+    Arrays.setAll(visible, h -> call.visible(task.row, task.head + h));
+    asked = AttentionReads.asked(outputs.reads(), token(0), task.count);
+    int headDim = call.headDim();
+    int headRows = call.headRows();
+    query = scratch.floats(QUERY, LANES * headDim + WIDTH);
+    queryT = scratch.floats(QUERY_T, units * headDim * COLUMNS);
+    key = scratch.floats(KEY, KEYS * headDim + WIDTH);
+    value = scratch.floats(VALUE, KEYS * headDim + WIDTH);
+    valueT = scratch.floats(VALUE_T, headRows * KEYS);
+    score = scratch.floats(SCORE, KEYS * COLUMNS);
+    keep = scratch.floats(KEEP, COLUMNS);
+    take = scratch.floats(TAKE, COLUMNS);
+    out = scratch.floats(OUT, 2 * units * headRows * COLUMNS);
+    boolean reads = asked.length > 0;
+    partials = Partials.of(scratch, PARTIALS, 2 * units, reads, reads ? outputs.masses() : 0);
+  }
+
+  private void run() {
+    int firstKey = Integer.MAX_VALUE;
+    for (int unit = 0; unit < units; unit++) {
+      if (attends(unit)) {
+        begin(unit);
+        int first = first(unit);
+        firstKey = Math.min(firstKey, visible(unit).first(first, 0, first + 1));
+      }
+    }
+    int end = call.layout().past(task.row) + task.from + task.count;
+    for (int block = firstKey / KEYS * KEYS; block < end; block += KEYS) {
+      if (block % SPAN == 0) {
+        endSpan();
+      }
+      block(block, Math.min(KEYS, end - block));
+    }
+    endSpan();
+    for (int unit = 0; unit < units; unit++) {
+      finish(unit);
+    }
+  }
+
+  private int head(int unit) {
+    return task.head + unit / chunks;
+  }
+
+  private Visible visible(int unit) {
+    return visible[unit / chunks];
+  }
+
+  private boolean attends(int unit) {
+    return call.attends(task.row, head(unit));
+  }
+
+  /// Index of a unit's first query within the task.
+  private int query(int unit) {
+    return unit % chunks * LANES;
+  }
+
+  /// Position of a unit's first query.
+  private int first(int unit) {
+    return call.layout().past(task.row) + task.from + query(unit);
+  }
+
+  private int token(int unit) {
+    return call.layout().tokenStart(task.row) + task.from + query(unit);
+  }
+
+  private int lanes(int unit) {
+    return Math.min(LANES, task.count - query(unit));
+  }
+
+  /// Where a group's sums of values begin.
+  private int outAt(int group) {
+    return group * call.headRows() * COLUMNS;
+  }
+
+  private void clear(int group) {
+    partials.clear(group);
+    Arrays.fill(out, outAt(group), outAt(group + 1), 0f);
+  }
+
+  private void begin(int unit) {
+    int headDim = call.headDim();
+    int lanes = lanes(unit);
+    long at = call.at(token(unit), head(unit));
+    ShortRows.read(query, 0, headDim, call.q(), at, call.rowBytes(), lanes, headDim);
+    for (int i = 0; i < lanes * headDim; i++) {
+      query[i] *= call.spec().scale();
+    }
+    int to = unit * headDim * COLUMNS;
+    Panels.transpose(queryT, to, COLUMNS, query, 0, headDim, lanes, headDim);
+    for (int group = 2 * unit; group < 2 * unit + 2; group++) {
+      clear(group);
+      for (int i = 0; i < lanes && asked.length > 0; i++) {
+        int position = first(unit) + i;
+        int firstKey = visible(unit).first(position, 0, position + 1);
+        partials.topKey()[group * COLUMNS + i] = firstKey;
+      }
+    }
+  }
+
+  private void endSpan() {
+    for (int unit = 0; unit < units; unit++) {
+      if (attends(unit)) {
+        int lanes = lanes(unit);
+        int to = 2 * unit + 1;
+        partials.merge(to, 2 * unit, lanes, keep, take);
+        for (int d = 0; d < call.headDim(); d++) {
+          int at = outAt(to) + d * COLUMNS;
+          merge(out, at, outAt(2 * unit) + d * COLUMNS, lanes, keep, take);
+        }
+        clear(2 * unit);
+      }
+    }
+  }
+
+  private static void merge(float[] out, int to, int from, int lanes, float[] keep, float[] take) {
+    for (int i = 0; i < lanes; i++) {
+      out[to + i] = out[to + i] * keep[i] + out[from + i] * take[i];
+    }
+  }
+
+  private void block(int block, int keys) {
+    boolean loaded = false;
+    for (int unit = 0; unit < units; unit++) {
+      int first = first(unit);
+      if (!attends(unit)
+          || block >= first + lanes(unit)
+          || visible(unit).lastQuery(block, block + keys) <= first) {
+        continue;
+      }
+      if (!loaded) {
+        load(block, keys);
+        loaded = true;
+      }
+      attend(unit, ScoreBlock.of(visible(unit), first, lanes(unit), block));
+    }
+  }
+
+  private void load(int block, int keys) {
+    int headDim = call.headDim();
+    long at = call.kvAt(task.row, block, task.head / call.group());
+    ShortRows.read(key, 0, headDim, call.k(), at, call.kvRowBytes(), keys, headDim);
+    ShortRows.read(value, 0, headDim, call.v(), at, call.kvRowBytes(), keys, headDim);
+    Panels.transpose(valueT, 0, KEYS, value, 0, headDim, keys, headDim);
+  }
+
+  private void attend(int unit, ScoreBlock block) {
+    if (block.isEmpty()) {
+      return;
+    }
+    int headDim = call.headDim();
+    int at = block.from() * COLUMNS;
+    if (call.isUniform(task.row, head(unit))) {
+      Arrays.fill(score, at, at + block.rows() * COLUMNS, 0f);
+    } else {
+      block.multiply(key, 0, queryT, unit * headDim * COLUMNS, score, headDim);
+    }
+    block.hide(score);
+    softmax(unit, block, at);
+    if (block.isFull() || SoftmaxBlock.isFinite(value, 0, headDim, block.end(), headDim)) {
+      AttentionTiles.multiply(
+          valueT,
+          block.from(),
+          KEYS,
+          score,
+          at,
+          out,
+          outAt(2 * unit),
+          headDim,
+          block.lanes(),
+          block.end() - block.from(),
+          true);
+    } else {
+      addOnlySeen(unit, block);
+    }
+  }
+
+  /// Takes the scores into the running softmax and turns them into weights.
+  private void softmax(int unit, ScoreBlock block, int at) {
+    int lanes = block.lanes();
+    int state = 2 * unit * COLUMNS;
+    float[] top = partials.top();
+    float[] before = take;
+    System.arraycopy(top, state, before, 0, lanes);
+    SoftmaxBlock.top(score, at, block.rows(), lanes, top, state);
+    int key = block.block() + block.from();
+    for (int i = 0; i < lanes && asked.length > 0; i++) {
+      if (asked(unit, i) >= 0) {
+        AttentionReads.top(partials, state + i, before[i], score, at + i, key);
+      }
+    }
+    for (int i = 0; i < lanes; i++) {
+      before[i] -= top[state + i];
+    }
+    Exp.exp(keep, 0, before, 0, lanes, 1f, 0f);
+    if (partials.scale(2 * unit, lanes, keep)) {
+      SoftmaxBlock.scale(out, outAt(2 * unit), call.headDim(), lanes, keep, 0);
+    }
+    SoftmaxBlock.weights(score, at, block.rows(), lanes, top, state, partials.sum(), state);
+    for (int i = 0; i < lanes && partials.masses() > 0; i++) {
+      if (asked(unit, i) >= 0 && outputs.reads() != null) {
+        outputs
+            .reads()
+            .add(
+                partials,
+                state + i,
+                asked(unit, i),
+                score,
+                at + i,
+                key,
+                block.end() - block.from());
+      }
+    }
+  }
+
+  private int asked(int unit, int lane) {
+    return asked[query(unit) + lane];
+  }
+
+  /// Weights times values where some are infinite or NaN: what a query does not see must not reach
+  /// it, not even times zero.
+  private void addOnlySeen(int unit, ScoreBlock block) {
+    int headDim = call.headDim();
+    for (int j = block.from(); j < block.end(); j++) {
+      for (int i = block.low(j); i < block.high(j); i++) {
+        float weight = score[j * COLUMNS + i];
+        for (int d = 0; d < headDim; d++) {
+          int to = outAt(2 * unit) + d * COLUMNS + i;
+          out[to] = Math.fma(weight, value[j * headDim + d], out[to]);
+        }
+      }
+    }
+  }
+
+  private void finish(int unit) {
+    int lanes = lanes(unit);
+    int[] ofUnit =
+        asked.length == 0 ? asked : Arrays.copyOfRange(asked, query(unit), query(unit) + lanes);
+    if (attends(unit)) {
+      int group = 2 * unit + 1;
+      int headDim = call.headDim();
+      Panels.transpose(query, 0, headDim, out, outAt(group), COLUMNS, headDim, lanes);
+      int lane = group * COLUMNS;
+      outputs.write(head(unit), token(unit), lanes, ofUnit, partials, lane, query, 0);
+    } else {
+      outputs.writeConstant(task.row, head(unit), token(unit), lanes, ofUnit, query);
+    }
+  }
+}

@@ -1,0 +1,240 @@
+package io.github.retmask.kernels.cpu;
+
+import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
+import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
+import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
+
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.VectorMask;
+import jdk.incubator.vector.VectorOperators;
+
+/// The softmax of a block of scores: a row of 64 floats per key, a query in each lane. All sums run
+/// over the keys of a lane, ascending, so no lane needs to know its neighbours.
+///
+/// What a query does not see is -infinity; its weight is exactly zero.
+///
+/// The inner loops are methods of more than 325 bytes, which C2 compiles by themselves. Shorter ones
+/// were inlined into callers that had taken in much else, and kept vectors as objects in some JVM
+/// runs (40 instead of 145 GFLOP/s).
+final class SoftmaxBlock {
+  /// Lowest maximum, so that an unseen score minus the maximum is never NaN.
+  static final float LOWEST = -Float.MAX_VALUE;
+
+  /// Weights below e^-87 are zero: they would not be normal numbers.
+  private static final float SMALLEST = -87f;
+
+  private static final float ROUND = 0x1.8p23f + 127; // leaves the biased exponent in the low bits
+
+  private SoftmaxBlock() {}
+
+  /// `top = max(top, scores)` per lane; NaN is passed over, it shows in the weights.
+  ///
+  /// @param keys an even number
+  /// @param lanes rounded up to three vectors
+  static void top(float[] scores, int at, int keys, int lanes, float[] top, int topAt) {
+    for (int j = 0; j < lanes; j += 3 * WIDTH) {
+      top3(scores, at + j, keys, top, topAt + j);
+    }
+  }
+
+  /// Three vectors of lanes, even and odd keys apart: six chains hide the latency.
+  private static void top3(float[] scores, int at, int keys, float[] top, int topAt) {
+    FloatVector t0 = FloatVector.fromArray(FLOAT, top, topAt);
+    FloatVector t1 = FloatVector.fromArray(FLOAT, top, topAt + WIDTH);
+    FloatVector t2 = FloatVector.fromArray(FLOAT, top, topAt + 2 * WIDTH);
+    FloatVector u0 = t0;
+    FloatVector u1 = t1;
+    FloatVector u2 = t2;
+    for (int k = 0; k < keys * COLUMNS; k += 2 * COLUMNS) {
+      FloatVector x0 = FloatVector.fromArray(FLOAT, scores, at + k);
+      t0 = t0.blend(x0, x0.compare(VectorOperators.GT, t0));
+      FloatVector x1 = FloatVector.fromArray(FLOAT, scores, at + k + WIDTH);
+      t1 = t1.blend(x1, x1.compare(VectorOperators.GT, t1));
+      FloatVector x2 = FloatVector.fromArray(FLOAT, scores, at + k + 2 * WIDTH);
+      t2 = t2.blend(x2, x2.compare(VectorOperators.GT, t2));
+      FloatVector y0 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS);
+      u0 = u0.blend(y0, y0.compare(VectorOperators.GT, u0));
+      FloatVector y1 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS + WIDTH);
+      u1 = u1.blend(y1, y1.compare(VectorOperators.GT, u1));
+      FloatVector y2 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS + 2 * WIDTH);
+      u2 = u2.blend(y2, y2.compare(VectorOperators.GT, u2));
+    }
+    t0.blend(u0, u0.compare(VectorOperators.GT, t0)).intoArray(top, topAt);
+    t1.blend(u1, u1.compare(VectorOperators.GT, t1)).intoArray(top, topAt + WIDTH);
+    t2.blend(u2, u2.compare(VectorOperators.GT, t2)).intoArray(top, topAt + 2 * WIDTH);
+  }
+
+  /// `scores = exp(scores - top)`, `sum += scores` per lane; no score is above `top`.
+  ///
+  /// @param lanes rounded up to two vectors
+  static void weights(
+      float[] scores, int at, int keys, int lanes, float[] top, int topAt, float[] sum, int sumAt) {
+    for (int j = 0; j < lanes; j += 2 * WIDTH) {
+      weights2(scores, at + j, keys, top, topAt + j, sum, sumAt + j);
+    }
+  }
+
+  /// Two vectors of lanes. The exponential is that of [Exp] without its ends: arguments are at most
+  /// zero, and what would be subnormal is zero.
+  private static void weights2(
+      float[] scores, int at, int keys, float[] top, int topAt, float[] sum, int sumAt) {
+    FloatVector t0 = FloatVector.fromArray(FLOAT, top, topAt);
+    FloatVector t1 = FloatVector.fromArray(FLOAT, top, topAt + WIDTH);
+    FloatVector sum0 = FloatVector.fromArray(FLOAT, sum, sumAt);
+    FloatVector sum1 = FloatVector.fromArray(FLOAT, sum, sumAt + WIDTH);
+    FloatVector log2e = broadcast(Exp.LOG2_E);
+    FloatVector round = broadcast(ROUND);
+    FloatVector ln2High = broadcast(Exp.MINUS_LN2_HIGH);
+    FloatVector ln2Low = broadcast(Exp.MINUS_LN2_LOW);
+    FloatVector c6 = broadcast(Exp.C6);
+    FloatVector c5 = broadcast(Exp.C5);
+    FloatVector c4 = broadcast(Exp.C4);
+    FloatVector c3 = broadcast(Exp.C3);
+    FloatVector c2 = broadcast(Exp.C2);
+    FloatVector one = broadcast(1f);
+    FloatVector smallest = broadcast(SMALLEST);
+    FloatVector zero = broadcast(0f);
+    for (int k = 0; k < keys * COLUMNS; k += COLUMNS) {
+      FloatVector x0 = FloatVector.fromArray(FLOAT, scores, at + k).sub(t0);
+      FloatVector x1 = FloatVector.fromArray(FLOAT, scores, at + k + WIDTH).sub(t1);
+      FloatVector shifted0 = x0.fma(log2e, round);
+      FloatVector shifted1 = x1.fma(log2e, round);
+      FloatVector n0 = shifted0.sub(round);
+      FloatVector n1 = shifted1.sub(round);
+      FloatVector r0 = n0.fma(ln2High, x0);
+      FloatVector r1 = n1.fma(ln2High, x1);
+      r0 = n0.fma(ln2Low, r0);
+      r1 = n1.fma(ln2Low, r1);
+      FloatVector e0 = r0.fma(c6, c5);
+      FloatVector e1 = r1.fma(c6, c5);
+      e0 = e0.fma(r0, c4);
+      e1 = e1.fma(r1, c4);
+      e0 = e0.fma(r0, c3);
+      e1 = e1.fma(r1, c3);
+      e0 = e0.fma(r0, c2);
+      e1 = e1.fma(r1, c2);
+      e0 = e0.fma(r0, one);
+      e1 = e1.fma(r1, one);
+      e0 = e0.fma(r0, one);
+      e1 = e1.fma(r1, one);
+      IntVector power0 = shifted0.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
+      IntVector power1 = shifted1.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
+      FloatVector w0 = e0.mul(power0.reinterpretAsFloats());
+      FloatVector w1 = e1.mul(power1.reinterpretAsFloats());
+      w0 = w0.blend(zero, x0.compare(VectorOperators.LT, smallest));
+      sum0 = sum0.add(w0);
+      w0.intoArray(scores, at + k);
+      w1 = w1.blend(zero, x1.compare(VectorOperators.LT, smallest));
+      sum1 = sum1.add(w1);
+      w1.intoArray(scores, at + k + WIDTH);
+    }
+    sum0.intoArray(sum, sumAt);
+    sum1.intoArray(sum, sumAt + WIDTH);
+  }
+
+  /// Backward: `p = exp(p - lse)`, `ds = p (dp - delta)` per lane, where `p` holds scores and `ds`
+  /// holds dp before; both zero where unseen, even if dp is NaN.
+  ///
+  /// @param lanes rounded up to two vectors
+  static void gradients(
+      float[] p, float[] ds, int at, int keys, int lanes, float[] lse, float[] delta) {
+    for (int j = 0; j < lanes; j += 2 * WIDTH) {
+      gradients2(p, ds, at + j, keys, lse, delta, j);
+    }
+  }
+
+  private static void gradients2(
+      float[] p, float[] ds, int at, int keys, float[] lse, float[] delta, int lane) {
+    FloatVector l0 = FloatVector.fromArray(FLOAT, lse, lane);
+    FloatVector l1 = FloatVector.fromArray(FLOAT, lse, lane + WIDTH);
+    FloatVector d0 = FloatVector.fromArray(FLOAT, delta, lane);
+    FloatVector d1 = FloatVector.fromArray(FLOAT, delta, lane + WIDTH);
+    FloatVector log2e = broadcast(Exp.LOG2_E);
+    FloatVector round = broadcast(ROUND);
+    FloatVector ln2High = broadcast(Exp.MINUS_LN2_HIGH);
+    FloatVector ln2Low = broadcast(Exp.MINUS_LN2_LOW);
+    FloatVector c6 = broadcast(Exp.C6);
+    FloatVector c5 = broadcast(Exp.C5);
+    FloatVector c4 = broadcast(Exp.C4);
+    FloatVector c3 = broadcast(Exp.C3);
+    FloatVector c2 = broadcast(Exp.C2);
+    FloatVector one = broadcast(1f);
+    FloatVector smallest = broadcast(SMALLEST);
+    FloatVector zero = broadcast(0f);
+    for (int k = 0; k < keys * COLUMNS; k += COLUMNS) {
+      FloatVector x0 = FloatVector.fromArray(FLOAT, p, at + k).sub(l0);
+      x0 = x0.blend(zero, x0.compare(VectorOperators.GT, zero)); // rounding
+      FloatVector x1 = FloatVector.fromArray(FLOAT, p, at + k + WIDTH).sub(l1);
+      x1 = x1.blend(zero, x1.compare(VectorOperators.GT, zero)); // rounding
+      FloatVector shifted0 = x0.fma(log2e, round);
+      FloatVector shifted1 = x1.fma(log2e, round);
+      FloatVector n0 = shifted0.sub(round);
+      FloatVector n1 = shifted1.sub(round);
+      FloatVector r0 = n0.fma(ln2High, x0);
+      FloatVector r1 = n1.fma(ln2High, x1);
+      r0 = n0.fma(ln2Low, r0);
+      r1 = n1.fma(ln2Low, r1);
+      FloatVector e0 = r0.fma(c6, c5);
+      FloatVector e1 = r1.fma(c6, c5);
+      e0 = e0.fma(r0, c4);
+      e1 = e1.fma(r1, c4);
+      e0 = e0.fma(r0, c3);
+      e1 = e1.fma(r1, c3);
+      e0 = e0.fma(r0, c2);
+      e1 = e1.fma(r1, c2);
+      e0 = e0.fma(r0, one);
+      e1 = e1.fma(r1, one);
+      e0 = e0.fma(r0, one);
+      e1 = e1.fma(r1, one);
+      IntVector power0 = shifted0.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
+      IntVector power1 = shifted1.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
+      FloatVector w0 = e0.mul(power0.reinterpretAsFloats());
+      FloatVector w1 = e1.mul(power1.reinterpretAsFloats());
+      FloatVector g0 = FloatVector.fromArray(FLOAT, ds, at + k).sub(d0).mul(w0);
+      VectorMask<Float> none0 = x0.compare(VectorOperators.LT, smallest);
+      w0.blend(zero, none0).intoArray(p, at + k);
+      g0.blend(zero, none0).intoArray(ds, at + k);
+      FloatVector g1 = FloatVector.fromArray(FLOAT, ds, at + k + WIDTH).sub(d1).mul(w1);
+      VectorMask<Float> none1 = x1.compare(VectorOperators.LT, smallest);
+      w1.blend(zero, none1).intoArray(p, at + k + WIDTH);
+      g1.blend(zero, none1).intoArray(ds, at + k + WIDTH);
+    }
+  }
+
+  /// `x[row][lane] *= factor[lane]` for rows of 64.
+  ///
+  /// @param lanes rounded up to whole vectors
+  static void scale(float[] x, int at, int rows, int lanes, float[] factor, int factorAt) {
+    for (int j = 0; j < lanes; j += WIDTH) {
+      FloatVector f = FloatVector.fromArray(FLOAT, factor, factorAt + j);
+      int start = at + j;
+      for (int k = 0; k < rows * COLUMNS; k += COLUMNS) {
+        FloatVector.fromArray(FLOAT, x, start + k).mul(f).intoArray(x, start + k);
+      }
+    }
+  }
+
+  /// Whether no element of a matrix is infinite or NaN.
+  ///
+  /// @param row distance of rows
+  static boolean isFinite(float[] x, int at, int row, int rows, int columns) {
+    FloatVector zeros = FloatVector.zero(FLOAT);
+    float zero = 0;
+    int whole = columns & -WIDTH;
+    for (int r = 0; r < rows; r++) {
+      int from = at + r * row;
+      for (int i = 0; i < whole; i += WIDTH) {
+        zeros = FloatVector.fromArray(FLOAT, x, from + i).fma(broadcast(0f), zeros);
+      }
+      for (int i = whole; i < columns; i++) {
+        zero = Math.fma(x[from + i], 0f, zero);
+      }
+    }
+    return zero == 0 && zeros.compare(VectorOperators.EQ, 0f).allTrue();
+  }
+
+  private static FloatVector broadcast(float value) {
+    return FloatVector.broadcast(FLOAT, value);
+  }
+}
