@@ -35,20 +35,28 @@ record AttentionReads(AttentionReadout readout, int heads, int masses) {
     return any ? asked : NONE;
   }
 
-  /// Takes note of the first key with the largest score, if that has risen.
+  /// Where all ranges of keys of some queries lie, `[from, end)`.
+  int[] hull(int[] asked) {
+    int[] hull = {Integer.MAX_VALUE, 0};
+    for (int query : asked) {
+      for (int s = 0; query >= 0 && s < masses; s++) {
+        hull[0] = Math.min(hull[0], readout.spans()[query][s][0]);
+        hull[1] = Math.max(hull[1], readout.spans()[query][s][1]);
+      }
+    }
+    return hull;
+  }
+
+  /// Takes note of the first key with the largest score, which has risen.
   ///
-  /// @param before largest score of earlier keys
   /// @param scores of the lane, 64 apart
   /// @param key position of the first
-  static void top(Partials partials, int lane, float before, float[] scores, int at, int key) {
-    float top = partials.top()[lane];
-    if (top > before) {
-      int j = 0;
-      while (scores[at + j * COLUMNS] != top) {
-        j++;
-      }
-      partials.topKey()[lane] = key + j;
+  static void top(Partials partials, int lane, float[] scores, int at, int key) {
+    int j = 0;
+    while (scores[at + j * COLUMNS] != partials.top()[lane]) {
+      j++;
     }
+    partials.topKey()[lane] = key + j;
   }
 
   /// Adds the weights of some keys to the ranges that they are in.

@@ -325,8 +325,8 @@ final class DecodeAttention {
     System.arraycopy(top, state, before, 0, lanes);
     SoftmaxBlock.top(score, at, keys + 1 & -2, lanes, top, state);
     for (int lane = 0; lane < lanes && row.asked.length > 0; lane++) {
-      if (asked(kvHead, lane) >= 0) {
-        AttentionReads.top(partials, state + lane, before[lane], score, at + lane, block + from[g]);
+      if (top[state + lane] > before[lane] && asked(kvHead, lane) >= 0) {
+        AttentionReads.top(partials, state + lane, score, at + lane, block + from[g]);
       }
     }
     for (int lane = 0; lane < lanes; lane++) {

@@ -45,8 +45,10 @@ record Partials(float[] top, float[] sum, int[] topKey, float[] mass, int masses
       sum[group * COLUMNS + i] *= factor[i];
       any |= factor[i] != 1f;
     }
-    for (int i = 0; i < lanes * masses; i++) {
-      mass[group * COLUMNS * masses + i] *= factor[i / masses];
+    for (int i = 0; i < lanes && any; i++) {
+      for (int s = 0; s < masses; s++) {
+        mass[(group * COLUMNS + i) * masses + s] *= factor[i];
+      }
     }
     return any;
   }

@@ -39,6 +39,7 @@ final class PrefillAttention {
   private final int chunks;
   private final Visible[] visible; // [heads]
   private final int[] asked; // [count] or empty
+  private final int[] hull; // of the ranges of keys that are asked for
   private final float[] query; // [48][D]
   private final float[] queryT; // [unit][D][64 queries], times scale
   private final float[] key; // [96 keys][D]
@@ -90,6 +91,7 @@ final class PrefillAttention {
     visible = new Visible[task.heads];
     Arrays.setAll(visible, h -> call.visible(task.row, task.head + h));
     asked = AttentionReads.asked(outputs.reads(), token(0), task.count);
+    hull = outputs.reads() == null ? asked : outputs.reads().hull(asked);
     int headDim = call.headDim();
     int headRows = call.headRows();
     query = scratch.floats(QUERY, LANES * headDim + WIDTH);
@@ -274,8 +276,8 @@ final class PrefillAttention {
     SoftmaxBlock.top(score, at, block.rows(), lanes, top, state);
     int key = block.block() + block.from();
     for (int i = 0; i < lanes && asked.length > 0; i++) {
-      if (asked(unit, i) >= 0) {
-        AttentionReads.top(partials, state + i, before[i], score, at + i, key);
+      if (top[state + i] > before[i] && asked(unit, i) >= 0) {
+        AttentionReads.top(partials, state + i, score, at + i, key);
       }
     }
     for (int i = 0; i < lanes; i++) {
@@ -286,18 +288,13 @@ final class PrefillAttention {
       SoftmaxBlock.scale(out, outAt(2 * unit), call.headDim(), lanes, keep, 0);
     }
     SoftmaxBlock.weights(score, at, block.rows(), lanes, top, state, partials.sum(), state);
-    for (int i = 0; i < lanes && partials.masses() > 0; i++) {
-      if (asked(unit, i) >= 0 && outputs.reads() != null) {
-        outputs
-            .reads()
-            .add(
-                partials,
-                state + i,
-                asked(unit, i),
-                score,
-                at + i,
-                key,
-                block.end() - block.from());
+    AttentionReads reads = outputs.reads();
+    int keys = block.end() - block.from();
+    if (reads != null && asked.length > 0 && hull[0] < key + keys && hull[1] > key) {
+      for (int i = 0; i < lanes; i++) {
+        if (asked(unit, i) >= 0) {
+          reads.add(partials, state + i, asked(unit, i), score, at + i, key, keys);
+        }
       }
     }
   }
