@@ -132,6 +132,18 @@ final class Blocks {
     }
   }
 
+  /// Copies rows of `width` floats, a multiple of 8, to where they lie one after the other.
+  ///
+  /// @param row distance of rows in `from`
+  static void spread(float[] to, int toAt, int width, float[] from, int at, int row, int rows) {
+    for (int r = 0; r < rows; r++) {
+      for (int i = 0; i < width; i += RowDots.LANES) {
+        FloatVector.fromArray(Lanes.CHAINS_OF_8, from, at + r * row + i)
+            .intoArray(to, toAt + r * width + i);
+      }
+    }
+  }
+
   /// Copies `count` floats, whole vectors at a time: up to a vector's width more than asked for is
   /// read and written.
   static void copyWide(float[] to, int toAt, float[] from, int at, int count) {

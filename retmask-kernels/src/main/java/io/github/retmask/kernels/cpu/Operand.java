@@ -14,7 +14,8 @@ import java.util.Arrays;
 record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
   private static final int STAGED = 0;
 
-  /// Packs one pass of lines as rows of A: within a slice, line by line, `steps` elements each.
+  /// Packs one pass of lines as rows of A: within a slice tile by tile, in the form that [Tiles]
+  /// wants.
   ///
   /// @param to filled from `at`, the first line's place in the pass's first slice, on
   /// @param height lines that a slice has room for
@@ -27,16 +28,25 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
       long firstLine,
       int lines,
       Scratch scratch) {
+    int steps = layout.steps(pass);
+    int sliceSize = layout.sliceSize(pass, height);
+    if (Tiles.INTERLEAVED) {
+      int group = lineIsRow ? Tiles.ROWS : lines;
+      for (int r = 0; r < lines; r += group) {
+        int some = Math.min(group, lines - r);
+        Interleaved panels = new Interleaved(to, at + r * steps, Tiles.ROWS, steps * Tiles.ROWS);
+        pack(panels, sliceSize, layout, pass, firstLine + r, some, scratch);
+      }
+      return;
+    }
     int k0 = layout.firstOf(pass);
     int count = layout.firstOf(pass + 1) - k0;
-    int steps = layout.steps(pass);
     float[] staged = stage(k0, count, firstLine, lines, scratch);
     if (!lineIsRow) {
       Panels.transpose(to, at, steps, staged, 0, lines, count, lines);
       return;
     }
     int chains = layout.chains();
-    int sliceSize = layout.sliceSize(pass, height);
     int row = stagedRow(count);
     for (int r = 0; r < lines; r++) {
       int from = r * row;
@@ -75,31 +85,56 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
       long firstLine,
       int lines,
       Scratch scratch) {
+    Interleaved panels = new Interleaved(to, at, Tiles.COLUMNS, panelSize);
+    int sliceSize = layout.sliceSize(pass, Tiles.COLUMNS);
+    pack(panels, sliceSize, layout, pass, firstLine, lines, scratch);
+  }
+
+  /// Where lines go that lie side by side: step by step `width` elements.
+  ///
+  /// @param apart distance of panels of `width` lines
+  private record Interleaved(float[] to, int at, int width, int apart) {}
+
+  /// @param lines at most one panel's where lines are rows
+  private void pack(
+      Interleaved panels,
+      int sliceSize,
+      ChainLayout layout,
+      int pass,
+      long firstLine,
+      int lines,
+      Scratch scratch) {
+    float[] to = panels.to;
+    int at = panels.at;
+    int width = panels.width;
     int k0 = layout.firstOf(pass);
     int count = layout.firstOf(pass + 1) - k0;
     float[] staged = stage(k0, count, firstLine, lines, scratch);
     if (!lineIsRow) {
-      for (int j = 0; j < lines; j += Tiles.COLUMNS) {
-        int panel = at + j / Tiles.COLUMNS * panelSize;
-        int some = Math.min(Tiles.COLUMNS, lines - j);
-        for (int k = 0; k < count; k++) {
-          System.arraycopy(staged, k * lines + j, to, panel + k * Tiles.COLUMNS, some);
+      for (int j = 0; j < lines; j += width) {
+        int panel = at + j / width * panels.apart;
+        if (lines - j >= width) {
+          Blocks.spread(to, panel, width, staged, j, lines, count);
+        } else {
+          for (int k = 0; k < count; k++) {
+            System.arraycopy(staged, k * lines + j, to, panel + k * width, lines - j);
+          }
         }
       }
       return;
     }
     int chains = layout.chains();
+    int row = stagedRow(count);
     if (chains == 1) {
-      Panels.transpose(to, at, Tiles.COLUMNS, staged, 0, stagedRow(count), lines, count);
+      Panels.transpose(to, at, width, staged, 0, row, lines, count);
       return;
     }
-    int sliceSize = layout.sliceSize(pass, Tiles.COLUMNS);
     for (int k = 0; k < count; k += chains) {
       int some = Math.min(chains, count - k);
-      int step = at + k / chains * Tiles.COLUMNS;
-      Panels.transpose(to, step, sliceSize, staged, k, stagedRow(count), lines, some);
+      int step = at + k / chains * width;
+      Panels.transpose(to, step, sliceSize, staged, k, row, lines, some);
       for (int c = some; c < chains; c++) {
-        Arrays.fill(to, step + c * sliceSize, step + c * sliceSize + Tiles.COLUMNS, 0f);
+        Arrays.fill(to, step + c * sliceSize, step + c * sliceSize + width, 0f);
       }
     }
   }

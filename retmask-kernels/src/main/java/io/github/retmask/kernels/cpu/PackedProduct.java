@@ -209,7 +209,6 @@ record PackedProduct(
           Tiles.multiply(
               packedA,
               rowsAt,
-              steps,
               panels,
               columnsAt + p / Tiles.COLUMNS * panelSize(),
               chains,
