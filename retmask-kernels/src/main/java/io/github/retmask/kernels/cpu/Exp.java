@@ -33,8 +33,7 @@ final class Exp {
 
   /// `to = exp(factor from - minus)` for `count` floats and the rest of the last vector.
   ///
-  /// One method from array to array, and long enough not to be inlined: inside a large caller the
-  /// compiler gives up on some of these steps, and a vector that crosses a call is boxed.
+  /// One method from array to array: a vector that crosses a call is boxed.
   static void exp(
       float[] to, int toAt, float[] from, int at, int count, float factor, float minus) {
     for (int i = 0; i < count; i += WIDTH) {
