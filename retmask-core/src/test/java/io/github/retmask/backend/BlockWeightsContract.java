@@ -37,7 +37,7 @@ abstract class BlockWeightsContract extends OpContract {
         cases.add(new Case(dtype, s[0], s[1] * block, s[2]));
       }
       int chained = (544 + block - 1) / block * block; // eight chains
-      for (int rows : new int[] {1, 2, 5, 26}) {
+      for (int rows : new int[] {1, 2, 5, 35}) {
         cases.add(new Case(dtype, rows, chained, 7));
       }
     }

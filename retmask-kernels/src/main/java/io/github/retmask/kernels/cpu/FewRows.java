@@ -10,7 +10,7 @@ import org.jspecify.annotations.Nullable;
 /// with all rows of x taken while it is in cache. Reading memory bounds the speed.
 final class FewRows {
   /// Rows of x up to which this beats packing.
-  private static final int MOST = 24;
+  private static final int MOST = 32;
 
   /// Multiply-adds below which another thread is not worth waking.
   private static final long SMALL = 1 << 17;
