@@ -106,8 +106,10 @@ public final class MemoryReport {
         status("VmHWM:") / (double) GIB);
   }
 
-  /// A line of this process's status in bytes.
-  static long status(String name) {
+  /// A line of this process's status in bytes, such as `VmHWM:`.
+  ///
+  /// @throws IllegalStateException where there is no such line, or no Linux
+  public static long status(String name) {
     try {
       for (String line : Files.readAllLines(Path.of("/proc/self/status"))) {
         if (line.startsWith(name)) {

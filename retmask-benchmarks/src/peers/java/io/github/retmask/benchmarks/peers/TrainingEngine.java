@@ -1,5 +1,6 @@
 package io.github.retmask.benchmarks.peers;
 
+import io.github.retmask.benchmarks.MemoryReport;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -18,19 +19,10 @@ final class TrainingEngine implements Engine {
   public String answer(String[] request) {
     long begin = System.nanoTime();
     double loss = training.step(Integer.parseInt(request[0]));
-    return (System.nanoTime() - begin) / 1e9 + " " + loss + " " + peakMib();
-  }
-
-  private static double peakMib() {
-    try {
-      for (String line : Files.readAllLines(Path.of("/proc/self/status"))) {
-        if (line.startsWith("VmHWM:")) {
-          return Long.parseLong(line.replaceAll("[^0-9]", "")) / 1024.0;
-        }
-      }
-      throw new IllegalStateException("/proc/self/status has no VmHWM");
-    } catch (IOException e) {
-      throw new IllegalStateException("resident memory is known on Linux only", e);
-    }
+    return (System.nanoTime() - begin) / 1e9
+        + " "
+        + loss
+        + " "
+        + MemoryReport.status("VmHWM:") / 0x1p20;
   }
 }

@@ -143,12 +143,4 @@ final class Blocks {
       }
     }
   }
-
-  /// Copies `count` floats, whole vectors at a time: up to a vector's width more than asked for is
-  /// read and written.
-  static void copyWide(float[] to, int toAt, float[] from, int at, int count) {
-    for (int i = 0; i < count; i += Lanes.WIDTH) {
-      FloatVector.fromArray(Lanes.FLOAT, from, at + i).intoArray(to, toAt + i);
-    }
-  }
 }

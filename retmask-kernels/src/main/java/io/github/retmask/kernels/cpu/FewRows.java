@@ -1,7 +1,6 @@
 package io.github.retmask.kernels.cpu;
 
 import io.github.retmask.backend.Kernels;
-import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
@@ -39,13 +38,14 @@ final class FewRows {
     }
     float[] xs = pool.callerScratch().floats(X, rows * inner);
     MemorySegment.copy(x.segment(), Lanes.F32, 0, xs, 0, rows * inner);
+    RowDots dots = OffHeap.holds(weight.segment()) ? RowDots.of(weight.dtype()) : null;
     long minimum = Math.max(1, SMALL / rows / inner);
     pool.ranges(
         outs,
         RowDots.ROWS,
         minimum,
         (begin, end, scratch) -> {
-          Part part = new Part(weight, out, xs, rows, bias, scratch);
+          Part part = new Part(weight, dots, out, xs, rows, bias, scratch);
           // Four stored rows at a time from as many parts of the range: long runs of memory, which
           // the processor fetches ahead.
           int quarter = (int) (end - begin) / RowDots.ROWS;
@@ -59,20 +59,26 @@ final class FewRows {
   }
 
   /// What a thread multiplies.
+  ///
+  /// @param dots null where rows of the weight are widened first
   private record Part(
-      Tensor weight, Tensor out, float[] xs, int rows, float @Nullable [] bias, Scratch scratch) {
+      Tensor weight,
+      @Nullable RowDots dots,
+      Tensor out,
+      float[] xs,
+      int rows,
+      float @Nullable [] bias,
+      Scratch scratch) {
 
     /// Outputs `first`, `first + apart` and so on, [RowDots#ROWS] of them, for all rows of x.
     void multiply(int first, int apart) {
       int inner = (int) weight.dim(1);
-      DType type = weight.dtype();
       MemorySegment w = weight.segment();
-      RowDots dots = OffHeap.holds(w) ? RowDots.of(type) : null;
       float[] sums = scratch.floats(SUMS, rows * RowDots.ROWS * RowDots.CHAINS);
       if (dots == null) {
         wide(first, apart, sums);
       } else {
-        long rowBytes = type.bytes(inner);
+        long rowBytes = weight.dtype().bytes(inner);
         long at = first * rowBytes;
         for (int r = 0; r < rows; r += 2) {
           int count = Math.min(2, rows - r);
@@ -90,7 +96,6 @@ final class FewRows {
       }
     }
 
-    /// Rows of types without a kernel of their own are widened first.
     private void wide(int first, int apart, float[] sums) {
       int inner = (int) weight.dim(1);
       float[] wide = scratch.floats(WIDE, RowDots.ROWS * inner);

@@ -40,8 +40,6 @@ record PackedProduct(
   /// Rows below which every task packs its own columns of B, which saves a wait.
   private static final int FEW = 24;
 
-  private static final int CHAINS = 8;
-
   // Slot 0 is the operands' staging area.
   private static final int PACKED_A = 1;
   private static final int PACKED_B = 2;
@@ -196,7 +194,7 @@ record PackedProduct(
     }
     // A slice of A stays in L2 while the columns run, one of B in L1 while the rows do.
     int sums = layout.chains() == 1 ? 0 : height * width;
-    float[] chains = sums == 0 ? block : scratch.floats(SUMS, CHAINS * ROWS * WIDTH);
+    float[] chains = sums == 0 ? block : scratch.floats(SUMS, layout.chains() * ROWS * WIDTH);
     float[] panels = packedB == null ? ownPanels(n0, columns, scratch) : packedB;
     int panel = packedB == null ? 0 : j / Tiles.COLUMNS * panelSize();
     int aAt = r / ROWS * layout.size(ROWS);

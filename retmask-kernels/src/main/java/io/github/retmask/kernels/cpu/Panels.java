@@ -1,15 +1,14 @@
 package io.github.retmask.kernels.cpu;
 
-import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorShuffle;
 import jdk.incubator.vector.VectorSpecies;
 
-/// Copies parts of matrices into panels: heap arrays of 64 columns, row-major, the form from which
-/// [Tiles] loads vectors. The constant row length lets the compiler drop its bounds checks.
+/// Transposes matrices in heap arrays, a block of 8 x 8 at a time.
 final class Panels {
-  /// Columns of a panel, and its row length.
+  /// Columns of a panel of attention, and its row length: as a constant it lets the compiler drop
+  /// bounds checks.
   static final int COLUMNS = 64;
 
   // A block of 8 x 8 is transposed in three rounds: round d swaps, between the rows i and i + d,
@@ -32,43 +31,10 @@ final class Panels {
     return VectorShuffle.fromOp(EIGHT, i -> i + by & 7);
   }
 
-  /// `to[k][j] = from[k][j]` for `columns` j, at most 64; the rest of each panel row becomes zero.
-  ///
-  /// @param row distance of rows in `from`
-  static void copy(float[] to, int toAt, float[] from, int at, int row, int rows, int columns) {
-    int whole = columns & -Lanes.WIDTH;
-    for (int k = 0; k < rows; k++) {
-      Blocks.copyWide(to, toAt + k * COLUMNS, from, at + k * row, whole);
-    }
-    if (whole < columns) {
-      for (int k = 0; k < rows; k++) {
-        for (int j = whole; j < columns; j++) {
-          to[toAt + k * COLUMNS + j] = from[at + k * row + j];
-        }
-      }
-    }
-    clear(to, toAt, rows, columns);
-  }
-
-  /// Zero from column `columns` on.
-  private static void clear(float[] to, int toAt, int rows, int columns) {
-    if (columns < COLUMNS) {
-      for (int k = 0; k < rows; k++) {
-        Arrays.fill(to, toAt + k * COLUMNS + columns, toAt + (k + 1) * COLUMNS, 0f);
-      }
-    }
-  }
-
-  /// `to[k][j] = from[j][k]` for `rows` j, at most 64, and `steps` k; the rest of each panel row
-  /// becomes zero.
-  ///
-  /// @param row distance of rows in `from`
-  static void transpose(float[] to, int toAt, float[] from, int at, int row, int rows, int steps) {
-    transpose(to, toAt, COLUMNS, from, at, row, rows, steps);
-    clear(to, toAt, steps, rows);
-  }
-
   /// `to[k][j] = from[j][k]` for `rows` j and `steps` k.
+  ///
+  /// @param toRow distance of rows in `to`
+  /// @param row distance of rows in `from`
   static void transpose(
       float[] to, int toAt, int toRow, float[] from, int at, int row, int rows, int steps) {
     if (Lanes.WIDTH < 8 || rows < 8 || steps < 8) {

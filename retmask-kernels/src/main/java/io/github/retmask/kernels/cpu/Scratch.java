@@ -6,7 +6,7 @@ import org.jspecify.annotations.Nullable;
 
 /// Working memory of one thread, kept from call to call. Contents are whatever the last use left.
 final class Scratch {
-  private static final int SLOTS = 21;
+  private static final int SLOTS = 18;
 
   private final float[][] arrays = new float[SLOTS][0];
   private short[] shorts = new short[0];
