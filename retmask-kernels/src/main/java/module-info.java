@@ -2,10 +2,12 @@
 @org.jspecify.annotations.NullMarked
 module io.github.retmask.kernels {
   requires io.github.retmask.core;
+  requires jcuda;
   requires jdk.incubator.vector;
   requires org.slf4j;
   requires static org.jspecify;
 
   provides io.github.retmask.backend.Backend with
-      io.github.retmask.kernels.cpu.VectorBackend;
+      io.github.retmask.kernels.cpu.VectorBackend,
+      io.github.retmask.kernels.cuda.CudaBackend;
 }

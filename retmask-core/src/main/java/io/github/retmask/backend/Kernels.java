@@ -29,6 +29,14 @@ public interface Kernels extends AutoCloseable {
   /// New memory for tensors of this backend.
   TensorArena arena(TensorArena.Lifetime lifetime);
 
+  /// A weight where this backend reads it: itself where that is host memory, else a copy.
+  ///
+  /// @param weight on the host, or of this backend already
+  /// @param arena memory of the copy
+  default Tensor place(Tensor weight, TensorArena arena) {
+    return weight;
+  }
+
   // --- rows -----------------------------------------------------------------------------------
 
   /// Token embedding: `out[n,:] = table[ids[n],:]`.
@@ -69,6 +77,7 @@ public interface Kernels extends AutoCloseable {
   void zero(Tensor out);
 
   /// Rounds or widens to the type of `out` (round to nearest, ties to even), which is no block type.
+  /// `in` may lie on the host whatever the backend.
   void cast(Tensor out, Tensor in);
 
   /// Sum of squares, accumulated in double in an order that depends on the length alone.

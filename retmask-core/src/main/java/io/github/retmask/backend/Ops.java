@@ -30,6 +30,11 @@ public final class Ops {
     return kernels.arena(lifetime);
   }
 
+  /// See [Kernels#place].
+  public Tensor place(Tensor weight, TensorArena arena) {
+    return kernels.place(weight, arena);
+  }
+
   /// See [Kernels#embedding].
   ///
   /// @throws IndexOutOfBoundsException on an id outside the table
@@ -370,8 +375,9 @@ public final class Ops {
     }
 
     Check inside(Tensor indices, long bound) {
+      Tensor onHost = indices.toHost();
       for (long i = 0; i < indices.size(); i++) {
-        int index = indices.getInt(i);
+        int index = onHost.getInt(i);
         if (index < 0 || index >= bound) {
           throw new IndexOutOfBoundsException(
               "%s: %s[%d] is %d, want 0 to %d".formatted(op, indices.name(), i, index, bound - 1));

@@ -248,7 +248,7 @@ public final class Generator implements AutoCloseable {
     if (drawing.isEmpty()) {
       return;
     }
-    MemorySegment all = model.logits(states.hidden(), step).segment(); // [M,V]
+    MemorySegment all = model.logits(states.hidden(), step).toHost().segment(); // [M,V]
     int reported = 0;
     for (int m = 0; m < drawing.size(); m++) {
       Running request = drawing.get(m);
@@ -275,8 +275,8 @@ public final class Generator implements AutoCloseable {
 
   private static void readAttention(Running request, List<AttentionReadout> layers, int query) {
     for (int l = 0; l < layers.size(); l++) {
-      Tensor position = layers.get(l).topPosition(); // [Q,H]
-      Tensor weight = layers.get(l).topWeight(); // [Q,H]
+      Tensor position = layers.get(l).topPosition().toHost(); // [Q,H]
+      Tensor weight = layers.get(l).topWeight().toHost(); // [Q,H]
       int heads = (int) position.dim(1);
       for (int h = 0; h < heads; h++) {
         long at = (long) query * heads + h;

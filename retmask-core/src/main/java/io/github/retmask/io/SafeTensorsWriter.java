@@ -104,7 +104,7 @@ public final class SafeTensorsWriter {
     return add(tensor, tensor.dtype());
   }
 
-  /// Adds a host tensor that is stored as `stored`: its own type, or BF16 or F16 for an F32 tensor,
+  /// Adds a tensor that is stored as `stored`: its own type, or BF16 or F16 for an F32 tensor,
   /// rounded to nearest, ties to even. It must stay as it is until [#writeTo] returns.
   ///
   /// @throws IllegalArgumentException when the name is taken or cannot be written, or for another
@@ -115,7 +115,7 @@ public final class SafeTensorsWriter {
             tensor.name(),
             stored.name(),
             tensor.shape(),
-            tensor.segment(),
+            tensor.toHost().segment(),
             Rounding.between(tensor, stored)));
   }
 
@@ -189,7 +189,7 @@ public final class SafeTensorsWriter {
                   name,
                   entry.dtype(),
                   entry.shape(),
-                  tensor.segment(),
+                  tensor.toHost().segment(),
                   Rounding.between(tensor, DType.valueOf(entry.dtype()))));
     }
     write(channel, source.head(), items);

@@ -28,17 +28,29 @@ public final class Transformer implements AutoCloseable {
   private final Ops ops;
   private final List<DecoderLayer> layers = new ArrayList<>();
   private final Map<RopeSpec, RopeTable> ropes = new HashMap<>();
+  private final TensorArena weightMemory; // of copies on a device
   private TensorArena ropeMemory;
   private int ropePositions;
 
   /// A transformer over weights that outlive it.
   public Transformer(ModelConfig config, Weights weights, Ops ops) {
     this.config = config;
-    this.weights = weights;
     this.ops = ops;
     this.ropeMemory = ops.arena(TensorArena.Lifetime.MODEL);
+    this.weightMemory = ops.arena(TensorArena.Lifetime.MODEL);
+    this.weights = placed(weights);
     for (int l = 0; l < config.layerCount(); l++) {
-      layers.add(new DecoderLayer(l, config, config.layers().get(l), weights.layers().get(l)));
+      layers.add(new DecoderLayer(l, config, config.layers().get(l), this.weights.layers().get(l)));
+    }
+  }
+
+  /// On a full device nothing of them stays behind.
+  private Weights placed(Weights given) {
+    try {
+      return given.map(weight -> ops.place(weight, weightMemory));
+    } catch (Throwable failure) {
+      weightMemory.close();
+      throw failure;
     }
   }
 
@@ -46,6 +58,7 @@ public final class Transformer implements AutoCloseable {
     return config;
   }
 
+  /// The weights as the backend reads them: those given, or copies on its device.
   public Weights weights() {
     return weights;
   }
@@ -383,9 +396,10 @@ public final class Transformer implements AutoCloseable {
     }
   }
 
-  /// Frees the rope tables. The weights belong to whoever loaded them.
+  /// Frees the rope tables and copies of weights. The weights given belong to whoever loaded them.
   @Override
   public void close() {
     ropeMemory.close();
+    weightMemory.close();
   }
 }

@@ -35,6 +35,7 @@ public final class PretrainedModel implements AutoCloseable {
   private final Architecture architecture;
   private final ModelConfig config;
   private final GenerationConfig generation;
+  private final Weights weights;
   private final Transformer transformer;
   private @Nullable Tokenizer tokenizer;
 
@@ -43,11 +44,13 @@ public final class PretrainedModel implements AutoCloseable {
       Architecture architecture,
       ModelConfig config,
       GenerationConfig generation,
+      Weights weights,
       Transformer transformer) {
     this.files = files;
     this.architecture = architecture;
     this.config = config;
     this.generation = generation;
+    this.weights = weights;
     this.transformer = transformer;
   }
 
@@ -105,7 +108,7 @@ public final class PretrainedModel implements AutoCloseable {
               });
       requireAllRead(files, read, config.tiedEmbeddings());
       return new PretrainedModel(
-          files, architecture, config, generation, new Transformer(config, weights, ops));
+          files, architecture, config, generation, weights, new Transformer(config, weights, ops));
     } catch (Throwable failure) {
       opened.close();
       throw failure;
@@ -171,9 +174,9 @@ public final class PretrainedModel implements AutoCloseable {
     return config;
   }
 
-  /// The weights, views of the mapped files unless they were rounded.
+  /// The weights on the host, views of the mapped files unless they were rounded.
   public Weights weights() {
-    return transformer.weights();
+    return weights;
   }
 
   /// The model.

@@ -9,6 +9,7 @@ import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Observer;
 import io.github.retmask.model.ReadoutRequest;
 import io.github.retmask.model.Transformer;
+import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.ArrayList;
 import java.util.List;
@@ -118,11 +119,12 @@ public final class OnePassScorer {
     int heads = config.heads();
     double[] scores = new double[config.totalHeads()];
     for (int l = 0; l < config.layerCount(); l++) {
+      Tensor positions = readouts.get(l).topPosition(); // [Q,H]
       for (int h = 0; h < heads; h++) {
         boolean[] hit = new boolean[trial.spanEnd() - trial.spanStart()];
         for (int t = 0; t < trial.answer().length; t++) {
           long entry = (long) (firstQuery + t) * heads + h;
-          int position = readouts.get(l).topPosition().getInt(entry);
+          int position = positions.getInt(entry);
           if (position >= trial.spanStart()
               && position < trial.spanEnd()
               && trial.prompt()[position] == trial.answer()[t]) {

@@ -1,6 +1,8 @@
 package io.github.retmask.tensor;
 
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import org.jspecify.annotations.Nullable;
 
 /// Where the elements of a [Tensor] lie.
 public sealed interface Storage {
@@ -18,9 +20,36 @@ public sealed interface Storage {
     }
   }
 
-  /// Memory of an accelerator, opaque to everything but the backend that allocated it.
+  /// Memory of an accelerator, which only the backend that allocated it computes with; everybody can
+  /// copy it.
   ///
   /// @param address device address
   /// @param bytes length
-  record Device(long address, long bytes) implements Storage {}
+  /// @param memory what copies it
+  /// @param mirror the same bytes on the host, for indices that are written once; or null
+  record Device(long address, long bytes, DeviceMemory memory, @Nullable MemorySegment mirror)
+      implements Storage {
+
+    Device slice(long offset, long length) {
+      return new Device(
+          address + offset, length, memory, mirror == null ? null : mirror.asSlice(offset, length));
+    }
+
+    /// The bytes, which stay as they are when the device's change.
+    MemorySegment read() {
+      if (mirror != null) {
+        return mirror;
+      }
+      MemorySegment copy = Arena.ofAuto().allocate(bytes, Long.BYTES);
+      memory.read(copy, address);
+      return copy;
+    }
+
+    void write(long offset, MemorySegment bytes) {
+      memory.write(address + offset, bytes);
+      if (mirror != null) {
+        mirror.asSlice(offset, bytes.byteSize()).copyFrom(bytes);
+      }
+    }
+  }
 }

@@ -1,5 +1,6 @@
 package io.github.retmask.tensor;
 
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
@@ -48,8 +49,20 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
     return switch (storage) {
       case Storage.Host host -> host.segment();
       case Storage.Device _ ->
-          throw new IllegalStateException(
-              "tensor " + name + " lies on a device; copy it to the host first");
+          throw new IllegalStateException("tensor " + name + " lies on a device; take toHost()");
+    };
+  }
+
+  /// Whether its elements lie in memory that this JVM addresses.
+  public boolean isOnHost() {
+    return storage instanceof Storage.Host;
+  }
+
+  /// This tensor where it lies on the host already, else a copy of it there.
+  public Tensor toHost() {
+    return switch (storage) {
+      case Storage.Host _ -> this;
+      case Storage.Device device -> host(name, dtype, shape, device.read());
     };
   }
 
@@ -90,14 +103,17 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
     Storage part =
         switch (storage) {
           case Storage.Host host -> new Storage.Host(host.segment().asSlice(offset, bytes));
-          case Storage.Device device -> new Storage.Device(device.address() + offset, bytes);
+          case Storage.Device device -> device.slice(offset, bytes);
         };
     return new Tensor(name, dtype, Shape.of(dims), part);
   }
 
   /// Element `index` in row-major order, widened to float. For boundaries and tests, not for loops
-  /// that matter.
+  /// that matter: every call on a device's tensor may copy all of it.
   public float get(long index) {
+    if (!isOnHost()) {
+      return toHost().get(index);
+    }
     return switch (dtype) {
       case F32 -> segment().get(FLOAT, index * 4);
       case BF16 -> Float.intBitsToFloat(segment().get(SHORT, index * 2) << 16);
@@ -110,7 +126,7 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
   /// Element `index` of an I32 tensor.
   public int getInt(long index) {
     require(DType.I32);
-    return segment().get(INT, index * 4);
+    return toHost().segment().get(INT, index * 4);
   }
 
   /// Sets element `index` of an F32 tensor.
@@ -127,6 +143,9 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
 
   /// All elements widened to float, row-major.
   public float[] toFloats() {
+    if (!isOnHost()) {
+      return toHost().toFloats();
+    }
     float[] out = new float[Math.toIntExact(size())];
     if (dtype == DType.F32) {
       MemorySegment.copy(segment(), FLOAT, 0, out, 0, out.length);
@@ -142,7 +161,7 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
   public int[] toInts() {
     require(DType.I32);
     int[] out = new int[Math.toIntExact(size())];
-    MemorySegment.copy(segment(), INT, 0, out, 0, out.length);
+    MemorySegment.copy(toHost().segment(), INT, 0, out, 0, out.length);
     return out;
   }
 
@@ -150,7 +169,15 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
   public Tensor copyFrom(float... values) {
     require(DType.F32);
     requireLength(values.length);
-    MemorySegment.copy(values, 0, segment(), FLOAT, 0, values.length);
+    switch (storage) {
+      case Storage.Host host ->
+          MemorySegment.copy(values, 0, host.segment(), FLOAT, 0, values.length);
+      case Storage.Device device -> {
+        try (Arena arena = Arena.ofConfined()) {
+          device.write(0, arena.allocateFrom(FLOAT, values));
+        }
+      }
+    }
     return this;
   }
 
@@ -158,7 +185,31 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
   public Tensor copyFrom(int... values) {
     require(DType.I32);
     requireLength(values.length);
-    MemorySegment.copy(values, 0, segment(), INT, 0, values.length);
+    switch (storage) {
+      case Storage.Host host ->
+          MemorySegment.copy(values, 0, host.segment(), INT, 0, values.length);
+      case Storage.Device device -> {
+        try (Arena arena = Arena.ofConfined()) {
+          device.write(0, arena.allocateFrom(INT, values));
+        }
+      }
+    }
+    return this;
+  }
+
+  /// Overwrites this tensor with the elements of another of the same type and size, wherever the two
+  /// lie.
+  ///
+  /// @throws IllegalArgumentException when type or size differ
+  public Tensor copyFrom(Tensor other) {
+    if (other.dtype != dtype || other.size() != size()) {
+      throw new IllegalArgumentException("tensor " + this + " cannot hold a copy of " + other);
+    }
+    MemorySegment bytes = other.toHost().segment();
+    switch (storage) {
+      case Storage.Host host -> host.segment().copyFrom(bytes);
+      case Storage.Device device -> device.write(0, bytes);
+    }
     return this;
   }
 

@@ -5,6 +5,7 @@ import io.github.retmask.heads.HeadKind;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.model.Weights;
 import io.github.retmask.tensor.Tensor;
+import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
@@ -34,10 +35,11 @@ final class Fingerprint {
     MessageDigest digest = sha256();
     for (Tensor tensor : weights.tensors()) {
       digest.update((tensor + "\n").getBytes(StandardCharsets.UTF_8));
-      long bytes = tensor.storage().bytes();
+      MemorySegment values = tensor.toHost().segment();
+      long bytes = values.byteSize();
       for (long from = 0; from < bytes; from += PIECE_BYTES) {
         long length = Math.min(PIECE_BYTES, bytes - from);
-        digest.update(tensor.segment().asSlice(from, length).asByteBuffer());
+        digest.update(values.asSlice(from, length).asByteBuffer());
       }
     }
     return hex(digest);

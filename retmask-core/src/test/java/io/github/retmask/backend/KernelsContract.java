@@ -20,15 +20,13 @@ public abstract class KernelsContract {
   protected abstract Kernels open(int threads);
 
   /// Copies a host tensor into new memory of the backend.
-  protected Tensor upload(TensorArena arena, Tensor host) {
-    Tensor copy = arena.allocate(host.name(), host.dtype(), host.shape().dims());
-    copy.segment().copyFrom(host.segment());
-    return copy;
+  static Tensor upload(TensorArena arena, Tensor host) {
+    return arena.allocate(host.name(), host.dtype(), host.shape().dims()).copyFrom(host);
   }
 
   /// The same elements in host memory.
-  protected Tensor download(Tensor tensor) {
-    return tensor;
+  static Tensor download(Tensor tensor) {
+    return tensor.toHost();
   }
 
   @Test

@@ -17,13 +17,11 @@ final class Workbench implements AutoCloseable {
       ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
   final Ops ops;
-  private final KernelsContract contract;
   private final Kernels kernels;
   private final TensorArena arena;
   private final TensorArena host = new HostArena();
 
   Workbench(KernelsContract contract, int threads) {
-    this.contract = contract;
     this.kernels = contract.open(threads);
     this.ops = new Ops(kernels);
     this.arena = kernels.arena(TensorArena.Lifetime.STEP);
@@ -34,7 +32,7 @@ final class Workbench implements AutoCloseable {
   }
 
   Tensor f32(String name, float[] values, long... dims) {
-    return contract.upload(arena, host.floats(name, dims).copyFrom(values));
+    return KernelsContract.upload(arena, host.floats(name, dims).copyFrom(values));
   }
 
   /// An output, full of a value that must not survive or that must be added to.
@@ -43,7 +41,7 @@ final class Workbench implements AutoCloseable {
     for (long i = 0; i < filled.size(); i++) {
       filled.set(i, value);
     }
-    return contract.upload(arena, filled);
+    return KernelsContract.upload(arena, filled);
   }
 
   /// An output that the op must overwrite.
@@ -52,7 +50,7 @@ final class Workbench implements AutoCloseable {
   }
 
   Tensor ints(String name, int... values) {
-    return contract.upload(arena, host.ints(name, values));
+    return KernelsContract.upload(arena, host.ints(name, values));
   }
 
   /// A weight in any float type; `values` must be exact in it, see [#exactIn].
@@ -64,22 +62,22 @@ final class Workbench implements AutoCloseable {
     for (int i = 0; i < values.length; i++) {
       stored.segment().set(SHORT, i * 2L, bits(dtype, values[i]));
     }
-    return contract.upload(arena, stored);
+    return KernelsContract.upload(arena, stored);
   }
 
   /// A weight of a block type.
   Tensor blocks(String name, BlockBytes blocks, long... dims) {
     Tensor stored = host.allocate(name, blocks.dtype(), dims);
     stored.segment().copyFrom(MemorySegment.ofArray(blocks.bytes()));
-    return contract.upload(arena, stored);
+    return KernelsContract.upload(arena, stored);
   }
 
   float[] floats(Tensor tensor) {
-    return contract.download(tensor).toFloats();
+    return KernelsContract.download(tensor).toFloats();
   }
 
   int[] ints(Tensor tensor) {
-    return contract.download(tensor).toInts();
+    return KernelsContract.download(tensor).toInts();
   }
 
   AttentionReadout readout(int heads, int[] queries, int[][][] spans) {

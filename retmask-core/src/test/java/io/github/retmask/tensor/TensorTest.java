@@ -47,12 +47,64 @@ class TensorTest {
 
   @Test
   void slicesOfDeviceMemoryMoveTheAddress() {
+    DeviceMemory memory = new ArrayMemory();
     Tensor t =
-        new Tensor("t", DType.BF16, Shape.of(4, 3), new Storage.Device(1000, 24)).slice(1, 3);
-    assertThat(t.storage()).isEqualTo(new Storage.Device(1006, 12));
+        new Tensor("t", DType.BF16, Shape.of(4, 3), new Storage.Device(1000, 24, memory, null))
+            .slice(1, 3);
+    assertThat(t.storage()).isEqualTo(new Storage.Device(1006, 12, memory, null));
     assertThatThrownBy(t::segment)
         .isInstanceOf(IllegalStateException.class)
-        .hasMessage("tensor t lies on a device; copy it to the host first");
+        .hasMessage("tensor t lies on a device; take toHost()");
+  }
+
+  /// Device memory of addresses 0 to 99.
+  private static final class ArrayMemory implements DeviceMemory {
+    final byte[] bytes = new byte[100];
+    int reads;
+
+    @Override
+    public void read(MemorySegment to, long address) {
+      reads++;
+      to.copyFrom(MemorySegment.ofArray(bytes).asSlice(address, to.byteSize()));
+    }
+
+    @Override
+    public void write(long address, MemorySegment from) {
+      MemorySegment.ofArray(bytes).asSlice(address, from.byteSize()).copyFrom(from);
+    }
+  }
+
+  @Test
+  void deviceTensorsAreCopiedToTheHostAndBack() {
+    ArrayMemory memory = new ArrayMemory();
+    Tensor t = new Tensor("t", DType.F32, Shape.of(3), new Storage.Device(8, 12, memory, null));
+    t.copyFrom(1f, 2, 3);
+    assertThat(t.toFloats()).containsExactly(1, 2, 3);
+    assertThat(t.slice(1, 3).toFloats()).containsExactly(2, 3);
+    assertThat(t.get(2)).isEqualTo(3);
+    Tensor other = arena.floats("other", 3).copyFrom(4f, 5, 6);
+    assertThat(t.copyFrom(other).toHost().toFloats()).containsExactly(4, 5, 6);
+    assertThat(other.toHost()).isSameAs(other);
+    assertThat(arena.floats("back", 3).copyFrom(t).toFloats()).containsExactly(4, 5, 6);
+    assertThatThrownBy(() -> t.copyFrom(arena.floats("short", 2)))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("tensor t F32[3] cannot hold a copy of short F32[2]");
+  }
+
+  @Test
+  void mirroredIndicesAreReadWithoutTheDevice() {
+    ArrayMemory memory = new ArrayMemory();
+    Tensor t =
+        new Tensor(
+            "ids",
+            DType.I32,
+            Shape.of(3),
+            new Storage.Device(8, 12, memory, Arena.ofAuto().allocate(12, 8)));
+    t.copyFrom(7, 8, 9);
+    assertThat(t.slice(1, 2).getInt(0)).isEqualTo(8);
+    assertThat(t.toInts()).containsExactly(7, 8, 9);
+    assertThat(memory.reads).isZero();
+    assertThat(memory.bytes[8]).isEqualTo((byte) 7);
   }
 
   @Test

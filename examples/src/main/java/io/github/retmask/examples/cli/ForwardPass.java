@@ -76,7 +76,7 @@ final class ForwardPass implements AutoCloseable {
                 argmax == null ? ReadoutRequest.NONE : ReadoutRequest.of(all),
                 step,
                 Observer.NONE);
-        logits.write(model.logits(a, step, all).segment());
+        logits.write(model.logits(a, step, all).toHost().segment());
         keepArgmax(a, from, part.length);
         keepLogprobs(a, from, step);
         step.reset();
@@ -91,11 +91,13 @@ final class ForwardPass implements AutoCloseable {
     int heads = model.config().heads();
     for (int l = 0; l < a.readouts().size(); l++) {
       AttentionReadout seen = a.readouts().get(l);
+      Tensor positions = seen.topPosition().toHost(); // [Q,H]
+      Tensor weights = seen.topWeight().toHost(); // [Q,H]
       for (int q = 0; q < queries; q++) {
         for (int h = 0; h < heads; h++) {
           long at = ((long) l * heads + h) * ids.length + from + q;
-          argmax.setInt(at, seen.topPosition().getInt((long) q * heads + h));
-          argmaxWeight.set(at, seen.topWeight().get((long) q * heads + h));
+          argmax.setInt(at, positions.getInt((long) q * heads + h));
+          argmaxWeight.set(at, weights.get((long) q * heads + h));
         }
       }
     }
@@ -117,8 +119,9 @@ final class ForwardPass implements AutoCloseable {
             a.hidden().slice(0, predicted),
             model.weights().lmHead(),
             step.ints("targets", next));
+    float[] values = logps.toFloats();
     for (int t = 0; t < predicted; t++) {
-      logprobs.set(from + t, logps.get(t));
+      logprobs.set(from + t, values[t]);
     }
   }
 

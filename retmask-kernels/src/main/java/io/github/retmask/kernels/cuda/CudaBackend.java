@@ -1,0 +1,32 @@
+package io.github.retmask.kernels.cuda;
+
+import io.github.retmask.backend.Backend;
+import io.github.retmask.backend.Kernels;
+import org.jspecify.annotations.Nullable;
+
+/// Hand-written CUDA kernels on an NVIDIA GPU, through JCuda.
+public final class CudaBackend implements Backend {
+  public CudaBackend() {}
+
+  @Override
+  public String name() {
+    return "cuda";
+  }
+
+  @Override
+  public int rank() {
+    return 20;
+  }
+
+  /// Asks the driver without JCuda, which would complain aloud where there is none.
+  @Override
+  public @Nullable String whyUnavailable() {
+    return CudaLibrary.whyUnavailable();
+  }
+
+  @Override
+  public Kernels open(int threads) {
+    CudaLibrary.load();
+    return new CudaKernels(new Gpu(new CudaDriver(0)), threads);
+  }
+}

@@ -1,0 +1,290 @@
+package io.github.retmask.kernels.cuda;
+
+import java.lang.foreign.MemorySegment;
+import java.nio.charset.StandardCharsets;
+import jcuda.Pointer;
+import jcuda.driver.CUcontext;
+import jcuda.driver.CUdevice;
+import jcuda.driver.CUdevice_attribute;
+import jcuda.driver.CUdeviceptr;
+import jcuda.driver.CUevent;
+import jcuda.driver.CUevent_flags;
+import jcuda.driver.CUfunction;
+import jcuda.driver.CUfunction_attribute;
+import jcuda.driver.CUmodule;
+import jcuda.driver.CUstream;
+import jcuda.driver.CUstream_flags;
+import jcuda.driver.JCudaDriver;
+
+/// Every call of the CUDA driver: one device, its primary context and one stream, in whose order all
+/// work is done. Addresses are plain longs. Each call checks its return code; a failure says what was
+/// asked for.
+final class CudaDriver implements AutoCloseable {
+  private final CUdevice device = new CUdevice();
+  private final CUcontext context = new CUcontext();
+  private final CUstream stream = new CUstream();
+  private final String name;
+  private volatile String lastLaunch = "no kernel";
+  private volatile Thread current = Thread.currentThread();
+
+  /// A device address as JCuda wants it.
+  private static final class Address extends CUdeviceptr {
+    private static final CUdeviceptr ZERO = new CUdeviceptr();
+
+    Address() {}
+
+    Address(long address) {
+      super(ZERO, address);
+    }
+
+    long value() {
+      return getNativePointer() + getByteOffset();
+    }
+  }
+
+  /// A host address as JCuda wants it.
+  private static final class HostAddress extends Pointer {
+    HostAddress(MemorySegment memory) {
+      super(memory.address());
+    }
+  }
+
+  /// Takes the device. JCuda is loaded before, see [CudaLibrary].
+  ///
+  /// @param ordinal number of the device, from 0
+  CudaDriver(int ordinal) {
+    JCudaDriver.setExceptionsEnabled(false);
+    check(JCudaDriver.cuInit(0), "start the driver");
+    check(JCudaDriver.cuDeviceGet(device, ordinal), "take device " + ordinal);
+    byte[] text = new byte[256];
+    check(JCudaDriver.cuDeviceGetName(text, text.length, device), "name device " + ordinal);
+    name = new String(text, StandardCharsets.UTF_8).trim();
+    // The primary context: the one cuBLAS uses.
+    check(JCudaDriver.cuDevicePrimaryCtxRetain(context, device), "open " + name);
+    check(JCudaDriver.cuCtxSetCurrent(context), "use " + name);
+    int flags = CUstream_flags.CU_STREAM_NON_BLOCKING;
+    check(JCudaDriver.cuStreamCreate(stream, flags), "make a stream");
+  }
+
+  /// Name of the device.
+  String deviceName() {
+    return name;
+  }
+
+  /// The stream, for libraries that queue work on it.
+  CUstream stream() {
+    return stream;
+  }
+
+  /// Makes the context the calling thread's; every other method wants it so.
+  void enter() {
+    if (current != Thread.currentThread()) {
+      check(JCudaDriver.cuCtxSetCurrent(context), "use " + name);
+      current = Thread.currentThread();
+    }
+  }
+
+  /// Streaming multiprocessors of the device.
+  int multiprocessors() {
+    return attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+  }
+
+  /// Compute capability, 10 times major plus minor: 90 for Hopper.
+  int capability() {
+    return 10 * attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
+        + attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+  }
+
+  /// Bytes of shared memory that a block may ask for.
+  int sharedBytes() {
+    return attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+  }
+
+  private int attribute(int which) {
+    int[] value = new int[1];
+    check(JCudaDriver.cuDeviceGetAttribute(value, which, device), "ask for attribute " + which);
+    return value[0];
+  }
+
+  // --- memory ---------------------------------------------------------------------------------
+
+  /// Device memory, 256-byte aligned, of undefined contents.
+  ///
+  /// @throws OutOfMemoryError saying what was asked for and what is free
+  long allocate(long bytes) {
+    Address address = new Address();
+    int rc = JCudaDriver.cuMemAllocAsync(address, bytes, stream);
+    if (rc == jcuda.driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY) {
+      long[] free = new long[1];
+      long[] total = new long[1];
+      JCudaDriver.cuMemGetInfo(free, total);
+      throw new OutOfMemoryError(
+          "%s has %,d of %,d bytes free, asked for %,d".formatted(name, free[0], total[0], bytes));
+    }
+    check(rc, "allocate " + bytes + " bytes");
+    return address.value();
+  }
+
+  /// Gives memory back once the work queued so far is done.
+  void free(long address) {
+    check(JCudaDriver.cuMemFreeAsync(new Address(address), stream), "free memory");
+  }
+
+  /// Bytes of device memory that are free now.
+  long freeBytes() {
+    long[] free = new long[1];
+    check(JCudaDriver.cuMemGetInfo(free, new long[1]), "ask for free memory");
+    return free[0];
+  }
+
+  /// Sets memory to zero.
+  void zero(long address, long bytes) {
+    if (bytes > 0) {
+      check(
+          JCudaDriver.cuMemsetD8Async(new Address(address), (byte) 0, bytes, stream),
+          "zero " + bytes + " bytes");
+    }
+  }
+
+  /// Pins host memory, so that copies from it run in the background.
+  void pin(MemorySegment memory) {
+    check(
+        JCudaDriver.cuMemHostRegister(new HostAddress(memory), memory.byteSize(), 0),
+        "pin " + memory.byteSize() + " bytes");
+  }
+
+  /// Undoes [#pin].
+  void unpin(MemorySegment memory) {
+    check(JCudaDriver.cuMemHostUnregister(new HostAddress(memory)), "unpin memory");
+  }
+
+  /// Queues a copy to the device; `from` stays as it is until the copy is done.
+  void copyToDevice(long to, MemorySegment from) {
+    if (from.byteSize() > 0) {
+      check(
+          JCudaDriver.cuMemcpyHtoDAsync(
+              new Address(to), new HostAddress(from), from.byteSize(), stream),
+          "copy " + from.byteSize() + " bytes to the device");
+    }
+  }
+
+  /// Queues a copy to the host.
+  void copyToHost(MemorySegment to, long from) {
+    if (to.byteSize() > 0) {
+      check(
+          JCudaDriver.cuMemcpyDtoHAsync(
+              new HostAddress(to), new Address(from), to.byteSize(), stream),
+          "copy " + to.byteSize() + " bytes to the host");
+    }
+  }
+
+  /// Queues a copy within the device.
+  void copy(long to, long from, long bytes) {
+    if (bytes > 0) {
+      check(
+          JCudaDriver.cuMemcpyDtoDAsync(new Address(to), new Address(from), bytes, stream),
+          "copy " + bytes + " bytes");
+    }
+  }
+
+  /// Waits until all queued work is done.
+  void synchronize() {
+    check(JCudaDriver.cuStreamSynchronize(stream), "run what was queued up to " + lastLaunch);
+  }
+
+  // --- kernels --------------------------------------------------------------------------------
+
+  /// Loads a module of kernels.
+  ///
+  /// @param ptx its text
+  /// @param what its name, for messages
+  CUmodule loadModule(byte[] ptx, String what) {
+    byte[] image = java.util.Arrays.copyOf(ptx, ptx.length + 1); // ends in a zero byte
+    CUmodule module = new CUmodule();
+    check(
+        JCudaDriver.cuModuleLoadDataEx(
+            module, Pointer.to(image), 0, new int[0], Pointer.to(new int[0])),
+        "load the kernels of " + what);
+    return module;
+  }
+
+  /// A kernel of a module, allowed to use all the shared memory there is.
+  CUfunction function(CUmodule module, String kernel) {
+    CUfunction function = new CUfunction();
+    check(JCudaDriver.cuModuleGetFunction(function, module, kernel), "find kernel " + kernel);
+    check(
+        JCudaDriver.cuFuncSetAttribute(
+            function,
+            CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            sharedBytes()),
+        "let kernel " + kernel + " use all shared memory");
+    return function;
+  }
+
+  /// Queues a kernel.
+  ///
+  /// @param what the call in words, for messages
+  /// @param arguments an array of pointers to the arguments
+  void launch(
+      CUfunction function,
+      String what,
+      int gridX,
+      int gridY,
+      int gridZ,
+      int threads,
+      int sharedBytes,
+      Pointer arguments) {
+    int rc =
+        JCudaDriver.cuLaunchKernel(
+            function, gridX, gridY, gridZ, threads, 1, 1, sharedBytes, stream, arguments, null);
+    lastLaunch = what;
+    if (rc != 0) {
+      check(
+          rc,
+          "launch %s on %d x %d x %d blocks of %d threads with %d bytes of shared memory"
+              .formatted(what, gridX, gridY, gridZ, threads, sharedBytes));
+    }
+  }
+
+  // --- time -----------------------------------------------------------------------------------
+
+  /// A point in the stream's time.
+  CUevent mark() {
+    CUevent event = new CUevent();
+    check(JCudaDriver.cuEventCreate(event, CUevent_flags.CU_EVENT_DEFAULT), "make an event");
+    check(JCudaDriver.cuEventRecord(event, stream), "record an event");
+    return event;
+  }
+
+  /// Seconds between two marks; both end.
+  double seconds(CUevent from, CUevent to) {
+    float[] milliseconds = new float[1];
+    check(JCudaDriver.cuEventSynchronize(to), "wait for an event after " + lastLaunch);
+    check(JCudaDriver.cuEventElapsedTime(milliseconds, from, to), "read the time");
+    check(JCudaDriver.cuEventDestroy(from), "drop an event");
+    check(JCudaDriver.cuEventDestroy(to), "drop an event");
+    return milliseconds[0] / 1e3;
+  }
+
+  private void check(int rc, String what) {
+    if (rc == 0) {
+      return;
+    }
+    String[] code = {"unknown"};
+    String[] meaning = {"unknown"};
+    JCudaDriver.cuGetErrorName(rc, code);
+    JCudaDriver.cuGetErrorString(rc, meaning);
+    throw new IllegalStateException(
+        "cuda: cannot %s: %s (%d, %s); last kernel: %s"
+            .formatted(what, code[0], rc, meaning[0], lastLaunch));
+  }
+
+  @Override
+  public void close() {
+    enter();
+    synchronize();
+    check(JCudaDriver.cuStreamDestroy(stream), "drop the stream");
+    check(JCudaDriver.cuDevicePrimaryCtxRelease(device), "leave " + name);
+    current = null;
+  }
+}

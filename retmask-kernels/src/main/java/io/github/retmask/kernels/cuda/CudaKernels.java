@@ -1,0 +1,236 @@
+package io.github.retmask.kernels.cuda;
+
+import io.github.retmask.backend.Accumulate;
+import io.github.retmask.backend.AdamWStep;
+import io.github.retmask.backend.AttentionReadout;
+import io.github.retmask.backend.AttentionSpec;
+import io.github.retmask.backend.BatchLayout;
+import io.github.retmask.backend.HeadPlan;
+import io.github.retmask.backend.Kernels;
+import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
+import org.jspecify.annotations.Nullable;
+
+/// [Kernels] on one GPU, one launcher class per op. Calls from several threads run one after another,
+/// on one stream; they return when the work is queued.
+final class CudaKernels implements Kernels {
+  private final Gpu gpu;
+  private final int threads;
+
+  /// @param threads threads that the caller may use beside the GPU
+  CudaKernels(Gpu gpu, int threads) {
+    this.gpu = gpu;
+    this.threads = threads;
+  }
+
+  @Override
+  public String name() {
+    return "cuda";
+  }
+
+  @Override
+  public int threads() {
+    return threads;
+  }
+
+  @Override
+  public TensorArena arena(TensorArena.Lifetime lifetime) {
+    return new CudaArena(gpu);
+  }
+
+  @Override
+  public Tensor place(Tensor weight, TensorArena arena) {
+    return weight.isOnHost()
+        ? arena.allocate(weight.name(), weight.dtype(), weight.shape().dims()).copyFrom(weight)
+        : weight;
+  }
+
+  private Gpu op() {
+    gpu.op();
+    return gpu;
+  }
+
+  @Override
+  public synchronized void embedding(Tensor out, Tensor ids, Tensor table) {
+    throw new UnsupportedOperationException("CudaRows.embedding");
+  }
+
+  @Override
+  public synchronized void embeddingBackward(Tensor dTable, Tensor dOut, Tensor ids) {
+    throw new UnsupportedOperationException("CudaRows.embeddingBackward");
+  }
+
+  @Override
+  public synchronized void gatherRows(Tensor out, Tensor in, Tensor rows) {
+    throw new UnsupportedOperationException("CudaRows.gather");
+  }
+
+  @Override
+  public synchronized void scatterRows(Tensor out, Tensor in, Tensor rows) {
+    throw new UnsupportedOperationException("CudaRows.scatter");
+  }
+
+  @Override
+  public synchronized void add(Tensor out, Tensor a, Tensor b) {
+    throw new UnsupportedOperationException("CudaElementwise.add");
+  }
+
+  @Override
+  public synchronized void zero(Tensor out) {
+    op().driver().zero(Launch.address(out), out.storage().bytes());
+  }
+
+  @Override
+  public synchronized void cast(Tensor out, Tensor in) {
+    throw new UnsupportedOperationException("CudaElementwise.cast");
+  }
+
+  @Override
+  public synchronized double sumOfSquares(Tensor x) {
+    throw new UnsupportedOperationException("CudaElementwise.sumOfSquares");
+  }
+
+  @Override
+  public synchronized void rmsNorm(Tensor out, Tensor rstd, Tensor x, Tensor weight, float eps) {
+    throw new UnsupportedOperationException("CudaRmsNorm.rmsNorm");
+  }
+
+  @Override
+  public synchronized void rmsNormBackward(
+      Tensor dx,
+      Tensor dWeight,
+      Tensor dOut,
+      Tensor x,
+      Tensor rstd,
+      Tensor weight,
+      Accumulate intoDx) {
+    throw new UnsupportedOperationException("CudaRmsNorm.backward");
+  }
+
+  @Override
+  public synchronized void matmul(Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
+    throw new UnsupportedOperationException("CudaMatmul.matmul");
+  }
+
+  @Override
+  public synchronized void matmulBackwardInput(
+      Tensor dx, Tensor dOut, Tensor weight, Accumulate intoDx) {
+    throw new UnsupportedOperationException("CudaMatmul.backwardInput");
+  }
+
+  @Override
+  public synchronized void matmulBackwardWeight(
+      Tensor dWeight, @Nullable Tensor dBias, Tensor dOut, Tensor x) {
+    throw new UnsupportedOperationException("CudaMatmul.backwardWeight");
+  }
+
+  @Override
+  public synchronized void rope(Tensor out, Tensor x, Tensor cos, Tensor sin, Tensor positions) {
+    throw new UnsupportedOperationException("CudaRope.rotate");
+  }
+
+  @Override
+  public synchronized void ropeBackward(
+      Tensor dx, Tensor dOut, Tensor cos, Tensor sin, Tensor positions) {
+    throw new UnsupportedOperationException("CudaRope.rotate");
+  }
+
+  @Override
+  public synchronized void attention(
+      Tensor z,
+      Tensor lse,
+      Tensor q,
+      Tensor k,
+      Tensor v,
+      BatchLayout layout,
+      HeadPlan plan,
+      AttentionSpec spec,
+      @Nullable AttentionReadout readout) {
+    throw new UnsupportedOperationException("CudaAttention.attention");
+  }
+
+  @Override
+  public synchronized void attentionBackward(
+      Tensor dq,
+      Tensor dk,
+      Tensor dv,
+      Tensor dz,
+      Tensor q,
+      Tensor k,
+      Tensor v,
+      Tensor z,
+      Tensor lse,
+      BatchLayout layout,
+      HeadPlan plan,
+      AttentionSpec spec) {
+    throw new UnsupportedOperationException("CudaAttention.backward");
+  }
+
+  @Override
+  public synchronized void headGate(Tensor out, Tensor z, BatchLayout layout, HeadPlan plan) {
+    throw new UnsupportedOperationException("CudaHeadGate.headGate");
+  }
+
+  @Override
+  public synchronized void headGateBackward(
+      Tensor dz,
+      @Nullable Tensor dGates,
+      Tensor dOut,
+      Tensor z,
+      BatchLayout layout,
+      HeadPlan plan) {
+    throw new UnsupportedOperationException("CudaHeadGate.backward");
+  }
+
+  @Override
+  public synchronized void swiglu(Tensor out, Tensor gate, Tensor up) {
+    throw new UnsupportedOperationException("CudaSwiglu.swiglu");
+  }
+
+  @Override
+  public synchronized void swigluBackward(
+      Tensor dGate, Tensor dUp, Tensor dOut, Tensor gate, Tensor up) {
+    throw new UnsupportedOperationException("CudaSwiglu.backward");
+  }
+
+  @Override
+  public synchronized void tokenLogProbs(
+      Tensor logps, Tensor lse, Tensor hidden, Tensor lmHead, Tensor targets) {
+    throw new UnsupportedOperationException("CudaTokenLogProbs.tokenLogProbs");
+  }
+
+  @Override
+  public synchronized void tokenLogProbsBackward(
+      Tensor dHidden,
+      Tensor dLmHead,
+      Tensor dLogps,
+      Tensor hidden,
+      Tensor lmHead,
+      Tensor targets,
+      Tensor lse) {
+    throw new UnsupportedOperationException("CudaTokenLogProbs.backward");
+  }
+
+  @Override
+  public synchronized void tokenLogProbsAndGradients(
+      Tensor logps,
+      Tensor lse,
+      Tensor dHidden,
+      Tensor dLmHead,
+      Tensor dLogps,
+      Tensor hidden,
+      Tensor lmHead,
+      Tensor targets) {
+    throw new UnsupportedOperationException("CudaTokenLogProbs.logProbsAndGradients");
+  }
+
+  @Override
+  public synchronized void adamW(Tensor param, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
+    throw new UnsupportedOperationException("CudaAdamW.adamW");
+  }
+
+  @Override
+  public synchronized void close() {
+    gpu.close();
+  }
+}

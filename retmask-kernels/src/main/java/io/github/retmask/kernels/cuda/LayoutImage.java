@@ -1,0 +1,86 @@
+package io.github.retmask.kernels.cuda;
+
+import io.github.retmask.backend.BatchLayout;
+import java.lang.foreign.Arena;
+import java.lang.foreign.ValueLayout;
+import java.util.HashMap;
+import java.util.Map;
+
+/// A [BatchLayout] in device memory, as `batch.cuh` declares it.
+final class LayoutImage implements AutoCloseable {
+  private final Gpu gpu;
+  private final BatchLayout layout;
+  private final long rows;
+  private final long rowOf;
+  private final Map<Integer, Long> tiles = new HashMap<>(); // by tokens per tile
+
+  LayoutImage(Gpu gpu, BatchLayout layout) {
+    this.gpu = gpu;
+    this.layout = layout;
+    int[] structs = new int[4 * layout.rows()];
+    int[] owners = new int[layout.tokens()];
+    for (int r = 0; r < layout.rows(); r++) {
+      structs[4 * r] = layout.tokenStart(r);
+      structs[4 * r + 1] = layout.length(r);
+      structs[4 * r + 2] = layout.past(r);
+      structs[4 * r + 3] = layout.keyStart(r);
+      java.util.Arrays.fill(owners, layout.tokenStart(r), layout.tokenStart(r + 1), r);
+    }
+    rows = store(structs);
+    rowOf = store(owners);
+  }
+
+  private long store(int[] values) {
+    long address = gpu.driver().allocate((long) values.length * Integer.BYTES);
+    try (Arena arena = Arena.ofConfined()) {
+      gpu.write(address, arena.allocateFrom(ValueLayout.JAVA_INT, values));
+    }
+    return address;
+  }
+
+  BatchLayout layout() {
+    return layout;
+  }
+
+  /// Address of `BatchRow[B]`.
+  long rows() {
+    return rows;
+  }
+
+  /// Address of `int[N]`: the row of every token.
+  long rowOf() {
+    return rowOf;
+  }
+
+  /// Address of `TokenTile[]`: runs of at most `tokens` tokens of one row, rows in order.
+  long tiles(int tokens) {
+    return tiles.computeIfAbsent(tokens, this::makeTiles);
+  }
+
+  private long makeTiles(int tokens) {
+    int[] pairs = new int[2 * tileCount(layout, tokens)];
+    int at = 0;
+    for (int r = 0; r < layout.rows(); r++) {
+      for (int first = 0; first < layout.length(r); first += tokens) {
+        pairs[at++] = r;
+        pairs[at++] = first;
+      }
+    }
+    return store(pairs);
+  }
+
+  static int tileCount(BatchLayout layout, int tokens) {
+    int count = 0;
+    for (int r = 0; r < layout.rows(); r++) {
+      count += Math.ceilDiv(layout.length(r), tokens);
+    }
+    return count;
+  }
+
+  @Override
+  public void close() {
+    gpu.driver().free(rows);
+    gpu.driver().free(rowOf);
+    tiles.values().forEach(gpu.driver()::free);
+  }
+}
