@@ -1,5 +1,6 @@
 package io.github.retmask.backend;
 
+import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import org.jspecify.annotations.Nullable;
@@ -8,7 +9,8 @@ import org.jspecify.annotations.Nullable;
 /// types; implementations trust their arguments.
 ///
 /// **Conventions.** Outputs first, then inputs, weights, layout, scalars; letters as in
-/// `io.github.retmask.tensor`. Activations, their gradients and all gradients of weights are F32;
+/// `io.github.retmask.tensor`. Activations and their gradients are of the type that [#activations]
+/// says, one type in a call, F32 below; statistics, logits and all gradients of weights are F32;
 /// weights are F32, BF16 or F16, matrices of weights also of block types, and are widened to F32
 /// before use. Gradients of activations are overwritten unless an [Accumulate] says otherwise,
 /// gradients of weights are always added to. An output may be the same tensor as an input only where
@@ -35,6 +37,12 @@ public interface Kernels extends AutoCloseable {
   /// @param arena memory of the copy
   default Tensor place(Tensor weight, TensorArena arena) {
     return weight;
+  }
+
+  /// Type of the activations of a model whose matrices are of type `weights`: F32, or BF16 where the
+  /// backend computes with it.
+  default DType activations(DType weights) {
+    return DType.F32;
   }
 
   // --- rows -----------------------------------------------------------------------------------

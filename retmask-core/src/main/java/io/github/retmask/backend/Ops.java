@@ -35,12 +35,17 @@ public final class Ops {
     return kernels.place(weight, arena);
   }
 
+  /// See [Kernels#activations].
+  public DType activations(DType weights) {
+    return kernels.activations(weights);
+  }
+
   /// See [Kernels#embedding].
   ///
   /// @throws IndexOutOfBoundsException on an id outside the table
   public void embedding(Tensor out, Tensor ids, Tensor table) {
     Check op = new Check("embedding");
-    op.f32(out).weight(table).i32(ids);
+    op.activations(out).weight(table).i32(ids);
     op.shape(ids, ids.size());
     op.shape(out, ids.size(), table.dim(-1));
     op.inside(ids, table.dim(0));
@@ -50,7 +55,7 @@ public final class Ops {
   /// See [Kernels#embeddingBackward].
   public void embeddingBackward(Tensor dTable, Tensor dOut, Tensor ids) {
     Check op = new Check("embedding_backward");
-    op.f32(dTable).f32(dOut).i32(ids);
+    op.f32(dTable).activations(dOut).i32(ids);
     op.shape(dOut, ids.size(), dTable.dim(-1));
     op.inside(ids, dTable.dim(0));
     kernels.embeddingBackward(dTable, dOut, ids);
@@ -59,7 +64,7 @@ public final class Ops {
   /// See [Kernels#gatherRows].
   public void gatherRows(Tensor out, Tensor in, Tensor rows) {
     Check op = new Check("gather_rows");
-    op.f32(out).f32(in).i32(rows);
+    op.activations(out, in).i32(rows);
     op.rowsOf(out, rows.size(), in);
     op.inside(rows, in.dim(0));
     kernels.gatherRows(out, in, rows);
@@ -68,7 +73,7 @@ public final class Ops {
   /// See [Kernels#scatterRows].
   public void scatterRows(Tensor out, Tensor in, Tensor rows) {
     Check op = new Check("scatter_rows");
-    op.f32(out).f32(in).i32(rows);
+    op.activations(out, in).i32(rows);
     op.rowsOf(in, rows.size(), out);
     op.inside(rows, out.dim(0));
     kernels.scatterRows(out, in, rows);
@@ -77,7 +82,7 @@ public final class Ops {
   /// See [Kernels#add].
   public void add(Tensor out, Tensor a, Tensor b) {
     Check op = new Check("add");
-    op.f32(out).f32(a).f32(b).same(a, out).same(b, out);
+    op.activations(out, a, b).same(a, out).same(b, out);
     kernels.add(out, a, b);
   }
 
@@ -101,7 +106,7 @@ public final class Ops {
   /// See [Kernels#rmsNorm].
   public void rmsNorm(Tensor out, Tensor rstd, Tensor x, Tensor weight, float eps) {
     Check op = new Check("rms_norm");
-    op.f32(out).f32(rstd).f32(x).f(weight);
+    op.activations(out, x).f32(rstd).f(weight);
     op.norm(x, rstd, weight).same(out, x);
     kernels.rmsNorm(out, rstd, x, weight, eps);
   }
@@ -116,7 +121,7 @@ public final class Ops {
       Tensor weight,
       Accumulate intoDx) {
     Check op = new Check("rms_norm_backward");
-    op.f32(dx).f32(dWeight).f32(dOut).f32(x).f32(rstd).f(weight);
+    op.activations(dx, dOut, x).f32(dWeight).f32(rstd).f(weight);
     op.norm(x, rstd, weight).same(dx, x).same(dOut, x).same(dWeight, weight);
     kernels.rmsNormBackward(dx, dWeight, dOut, x, rstd, weight, intoDx);
   }
@@ -124,7 +129,7 @@ public final class Ops {
   /// See [Kernels#matmul].
   public void matmul(Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
     Check op = new Check("matmul");
-    op.f32(out).f32(x).weight(weight);
+    op.activations(x).f32OrAs(out, x).weight(weight);
     op.linear(out, x, weight);
     if (bias != null) {
       op.f(bias).shape(bias, weight.dim(0));
@@ -135,7 +140,7 @@ public final class Ops {
   /// See [Kernels#matmulBackwardInput].
   public void matmulBackwardInput(Tensor dx, Tensor dOut, Tensor weight, Accumulate intoDx) {
     Check op = new Check("matmul_backward_input");
-    op.f32(dx).f32(dOut).weight(weight);
+    op.activations(dx, dOut).weight(weight);
     op.linear(dOut, dx, weight);
     kernels.matmulBackwardInput(dx, dOut, weight, intoDx);
   }
@@ -143,7 +148,7 @@ public final class Ops {
   /// See [Kernels#matmulBackwardWeight].
   public void matmulBackwardWeight(Tensor dWeight, @Nullable Tensor dBias, Tensor dOut, Tensor x) {
     Check op = new Check("matmul_backward_weight");
-    op.f32(dWeight).f32(dOut).f32(x);
+    op.f32(dWeight).activations(dOut, x);
     op.linear(dOut, x, dWeight);
     if (dBias != null) {
       op.f32(dBias).shape(dBias, dWeight.dim(0));
@@ -175,7 +180,7 @@ public final class Ops {
       AttentionSpec spec,
       @Nullable AttentionReadout readout) {
     Check op = new Check("attention");
-    op.f32(z).f32(lse).f32(q).f32(k).f32(v);
+    op.activations(z, q, k, v).f32(lse);
     op.heads(q, k, v, layout, plan).same(z, q).shape(lse, q.dim(0), q.dim(1));
     for (int r = 0; r < layout.rows(); r++) {
       if (layout.keyStart(r) < 0 || (long) layout.keyStart(r) + layout.keys(r) > k.dim(0)) {
@@ -210,7 +215,7 @@ public final class Ops {
       HeadPlan plan,
       AttentionSpec spec) {
     Check op = new Check("attention_backward");
-    op.f32(dq).f32(dk).f32(dv).f32(dz).f32(q).f32(k).f32(v).f32(z).f32(lse);
+    op.activations(dq, dk, dv, dz, q, k, v, z).f32(lse);
     op.heads(q, k, v, layout, plan).same(dq, q).same(dz, q).same(z, q).same(dk, k).same(dv, v);
     op.shape(lse, q.dim(0), q.dim(1)).shape(k, layout.tokens(), k.dim(1), k.dim(2));
     for (int r = 0; r < layout.rows(); r++) {
@@ -223,7 +228,7 @@ public final class Ops {
 
   /// See [Kernels#headGate].
   public void headGate(Tensor out, Tensor z, BatchLayout layout, HeadPlan plan) {
-    new Check("head_gate").f32(out).f32(z).same(out, z).planned(z, layout, plan);
+    new Check("head_gate").activations(out, z).same(out, z).planned(z, layout, plan);
     kernels.headGate(out, z, layout, plan);
   }
 
@@ -236,7 +241,7 @@ public final class Ops {
       BatchLayout layout,
       HeadPlan plan) {
     Check op = new Check("head_gate_backward");
-    op.f32(dz).f32(dOut).f32(z).same(dz, z).same(dOut, z).planned(z, layout, plan);
+    op.activations(dz, dOut, z).same(dz, z).same(dOut, z).planned(z, layout, plan);
     if (dGates != null) {
       op.f32(dGates).shape(dGates, plan.rows(), plan.heads());
     }
@@ -245,14 +250,14 @@ public final class Ops {
 
   /// See [Kernels#swiglu].
   public void swiglu(Tensor out, Tensor gate, Tensor up) {
-    new Check("swiglu").f32(out).f32(gate).f32(up).same(gate, out).same(up, out);
+    new Check("swiglu").activations(out, gate, up).same(gate, out).same(up, out);
     kernels.swiglu(out, gate, up);
   }
 
   /// See [Kernels#swigluBackward].
   public void swigluBackward(Tensor dGate, Tensor dUp, Tensor dOut, Tensor gate, Tensor up) {
     Check op = new Check("swiglu_backward");
-    op.f32(dGate).f32(dUp).f32(dOut).f32(gate).f32(up);
+    op.activations(dGate, dUp, dOut, gate, up);
     op.same(dGate, gate).same(dUp, gate).same(dOut, gate).same(up, gate);
     kernels.swigluBackward(dGate, dUp, dOut, gate, up);
   }
@@ -279,7 +284,11 @@ public final class Ops {
       Tensor targets,
       Tensor lse) {
     Check op = new Check("token_log_probs_backward");
-    op.f32(dHidden).f32(dLmHead).f32(dLogps).f32(lse).lmHead(hidden, lmHead, targets);
+    op.activations(dHidden, hidden)
+        .f32(dLmHead)
+        .f32(dLogps)
+        .f32(lse)
+        .lmHead(hidden, lmHead, targets);
     op.same(dHidden, hidden).same(dLmHead, lmHead);
     op.shape(dLogps, hidden.dim(0)).shape(lse, hidden.dim(0));
     kernels.tokenLogProbsBackward(dHidden, dLmHead, dLogps, hidden, lmHead, targets, lse);
@@ -296,7 +305,8 @@ public final class Ops {
       Tensor lmHead,
       Tensor targets) {
     Check op = new Check("token_log_probs_and_gradients");
-    op.f32(logps).f32(lse).f32(dHidden).f32(dLmHead).f32(dLogps).lmHead(hidden, lmHead, targets);
+    op.f32(logps).f32(lse).activations(dHidden, hidden).f32(dLmHead).f32(dLogps);
+    op.lmHead(hidden, lmHead, targets);
     op.shape(logps, hidden.dim(0)).shape(lse, hidden.dim(0)).shape(dLogps, hidden.dim(0));
     op.same(dHidden, hidden).same(dLmHead, lmHead);
     kernels.tokenLogProbsAndGradients(
@@ -314,7 +324,12 @@ public final class Ops {
   }
 
   /// The checks of one call, all failing with the op's name in front.
-  private record Check(String op) {
+  private final class Check {
+    private final String op;
+
+    Check(String op) {
+      this.op = op;
+    }
 
     IllegalArgumentException error(String what) {
       return new IllegalArgumentException(op + ": " + what);
@@ -322,6 +337,23 @@ public final class Ops {
 
     Check f32(Tensor t) {
       return type(t, t.dtype() == DType.F32, "F32");
+    }
+
+    /// Activations of one call are of one type.
+    Check activations(Tensor first, Tensor... others) {
+      DType one = first.dtype();
+      String wanted =
+          kernels.activations(DType.BF16) == DType.BF16 ? "F32 or BF16" : DType.F32.name();
+      type(first, one == DType.F32 || one == kernels.activations(one), wanted);
+      for (Tensor other : others) {
+        type(other, other.dtype() == one, one.name());
+      }
+      return this;
+    }
+
+    /// F32, as logits are, or the type of the activations `x`.
+    Check f32OrAs(Tensor t, Tensor x) {
+      return type(t, t.dtype() == DType.F32 || t.dtype() == x.dtype(), x.dtype().name());
     }
 
     Check f(Tensor t) {
@@ -407,7 +439,7 @@ public final class Ops {
     }
 
     Check rotation(Tensor out, Tensor x, Tensor cos, Tensor sin, Tensor positions) {
-      f32(out).f32(x).f32(cos).f32(sin).i32(positions);
+      activations(out, x).f32(cos).f32(sin).i32(positions);
       rank(x, 3).rank(cos, 2).same(out, x).same(sin, cos).shape(positions, x.dim(0));
       if (2 * cos.dim(1) > x.dim(2)) {
         throw error("%s rotates %d of %d elements".formatted(cos.name(), 2 * cos.dim(1), x.dim(2)));
@@ -458,7 +490,7 @@ public final class Ops {
     }
 
     Check lmHead(Tensor hidden, Tensor lmHead, Tensor targets) {
-      f32(hidden).weight(lmHead).i32(targets).rank(hidden, 2).rank(lmHead, 2);
+      activations(hidden).weight(lmHead).i32(targets).rank(hidden, 2).rank(lmHead, 2);
       shape(targets, hidden.dim(0));
       if (lmHead.dim(1) != hidden.dim(1)) {
         throw error(

@@ -345,7 +345,7 @@ public final class Generator implements AutoCloseable {
       old.close();
       cache = null;
     }
-    KvCache fresh = new KvCache(model.config(), model.ops(), rows, capacity);
+    KvCache fresh = new KvCache(model, rows, capacity);
     cache = fresh;
     return fresh;
   }

@@ -31,7 +31,7 @@ public record MemoryPlan(long weights, long keysValues, long activations) {
     int step = read + rows; // other rows decode meanwhile
     return new MemoryPlan(
         weightBytes(model, true),
-        KvCache.bytes(config, rows, capacity(positions)),
+        KvCache.bytes(model, rows, capacity(positions)),
         stepBytes(config, step, rows) + ropeBytes(config, positions));
   }
 

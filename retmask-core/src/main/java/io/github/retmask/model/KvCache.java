@@ -1,7 +1,6 @@
 package io.github.retmask.model;
 
 import io.github.retmask.backend.BatchLayout;
-import io.github.retmask.backend.Ops;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
@@ -31,27 +30,29 @@ public final class KvCache implements AutoCloseable {
   /// Room for `slots` sequences of `capacity` positions.
   ///
   /// @throws IllegalArgumentException when either is below 1 or their product exceeds 2^31 - 1
-  public KvCache(ModelConfig config, Ops ops, int slots, int capacity) {
+  public KvCache(Transformer model, int slots, int capacity) {
     if (slots < 1 || capacity < 1 || (long) slots * capacity > Integer.MAX_VALUE) {
       throw new IllegalArgumentException(
           "kv cache: %d slots of %d positions".formatted(slots, capacity));
     }
     this.slots = slots;
     this.capacity = capacity;
-    this.config = config;
+    this.config = model.config();
     this.lengths = new int[slots];
     this.prompts = new int[slots];
     this.masks = new HeadMask[slots];
     this.ids = new int[slots][0];
     this.generated = new boolean[slots];
-    this.arena = ops.arena(TensorArena.Lifetime.SESSION);
+    this.arena = model.ops().arena(TensorArena.Lifetime.SESSION);
     try {
       for (int l = 0; l < config.layerCount(); l++) {
         long rows = (long) slots * capacity;
         keys.add(
-            arena.floats("kv_cache.%d.k".formatted(l), rows, config.kvHeads(), config.headDim()));
+            model.activation(
+                arena, "kv_cache.%d.k".formatted(l), rows, config.kvHeads(), config.headDim()));
         values.add(
-            arena.floats("kv_cache.%d.v".formatted(l), rows, config.kvHeads(), config.headDim()));
+            model.activation(
+                arena, "kv_cache.%d.v".formatted(l), rows, config.kvHeads(), config.headDim()));
       }
     } catch (OutOfMemoryError e) {
       arena.close();
@@ -60,9 +61,10 @@ public final class KvCache implements AutoCloseable {
   }
 
   /// Bytes that a cache of this size takes.
-  public static long bytes(ModelConfig config, int slots, int capacity) {
+  public static long bytes(Transformer model, int slots, int capacity) {
+    ModelConfig config = model.config();
     return 2L
-        * Float.BYTES
+        * model.activations().bytes()
         * slots
         * capacity
         * config.layerCount()

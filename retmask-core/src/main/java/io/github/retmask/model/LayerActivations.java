@@ -56,12 +56,13 @@ record LayerActivations(
   /// @param gated whether gates must be applied to a copy of z because z is needed later
   /// @param other of a layer of the same kind, to share what is not kept per layer; or null
   static LayerActivations allocate(
-      ModelConfig config,
+      Transformer model,
       LayerSpec spec,
       int tokens,
       boolean gated,
       @Nullable LayerActivations other,
       TensorArena arena) {
+    ModelConfig config = model.config();
     int h = config.heads();
     int hkv = config.kvHeads();
     int d = config.headDim();
@@ -73,34 +74,34 @@ record LayerActivations(
     Tensor attnIn = null;
     Tensor mlpIn = null;
     if (pre) {
-      attnIn = other != null ? other.attnIn : arena.floats("attn_in", tokens, c);
-      mlpIn = other != null ? other.mlpIn : arena.floats("mlp_in", tokens, c);
+      attnIn = other != null ? other.attnIn : model.activation(arena, "attn_in", tokens, c);
+      mlpIn = other != null ? other.mlpIn : model.activation(arena, "mlp_in", tokens, c);
     }
     LayerActivations branches = pre ? other : null; // the backward of a post-norm reads its branch
-    Tensor q = arena.floats("q", tokens, h, d);
-    Tensor k = arena.floats("k", tokens, hkv, d);
-    Tensor z = arena.floats("z", tokens, h, d);
+    Tensor q = model.activation(arena, "q", tokens, h, d);
+    Tensor k = model.activation(arena, "k", tokens, hkv, d);
+    Tensor z = model.activation(arena, "z", tokens, h, d);
     return new LayerActivations(
         attnIn,
         arena.floats("attn_rstd", tokens),
         q,
         k,
-        arena.floats("v", tokens, hkv, d),
-        qkNorm ? arena.floats("rot_q", tokens, h, d) : q,
-        qkNorm ? arena.floats("rot_k", tokens, hkv, d) : k,
+        model.activation(arena, "v", tokens, hkv, d),
+        qkNorm ? model.activation(arena, "rot_q", tokens, h, d) : q,
+        qkNorm ? model.activation(arena, "rot_k", tokens, hkv, d) : k,
         qkNorm ? arena.floats("q_rstd", perHead ? (long) tokens * h : tokens) : null,
         qkNorm ? arena.floats("k_rstd", perHead ? (long) tokens * hkv : tokens) : null,
         z,
-        gated ? arena.floats("gated_z", tokens, h, d) : z,
+        gated ? model.activation(arena, "gated_z", tokens, h, d) : z,
         arena.floats("lse", tokens, h),
-        branches != null ? branches.attnOut : arena.floats("attn_out", tokens, c),
-        arena.floats("resid_mid", tokens, c),
+        branches != null ? branches.attnOut : model.activation(arena, "attn_out", tokens, c),
+        model.activation(arena, "resid_mid", tokens, c),
         mlpIn,
         arena.floats("mlp_rstd", tokens),
-        arena.floats("gate", tokens, f),
-        arena.floats("up", tokens, f),
-        other != null ? other.act : arena.floats("act", tokens, f),
-        branches != null ? branches.mlpOut : arena.floats("mlp_out", tokens, c));
+        model.activation(arena, "gate", tokens, f),
+        model.activation(arena, "up", tokens, f),
+        other != null ? other.act : model.activation(arena, "act", tokens, f),
+        branches != null ? branches.mlpOut : model.activation(arena, "mlp_out", tokens, c));
   }
 
   /// The room of the first `tokens` tokens.

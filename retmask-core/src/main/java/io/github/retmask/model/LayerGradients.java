@@ -27,7 +27,8 @@ record LayerGradients(
     @Nullable Tensor dKProj) {
 
   /// Room for `tokens` tokens of any layer of a model.
-  static LayerGradients allocate(ModelConfig config, int tokens, TensorArena arena) {
+  static LayerGradients allocate(Transformer model, int tokens, TensorArena arena) {
+    ModelConfig config = model.config();
     int h = config.heads();
     int hkv = config.kvHeads();
     int d = config.headDim();
@@ -35,14 +36,14 @@ record LayerGradients(
     boolean qkNorm =
         config.layers().stream().anyMatch(layer -> layer.qkNorm() != LayerSpec.QkNorm.NONE);
     return new LayerGradients(
-        arena.floats("d_block", tokens, config.hiddenSize()),
-        arena.floats("d_gate", tokens, f),
-        arena.floats("d_up", tokens, f),
-        arena.floats("d_z", tokens, h, d),
-        arena.floats("d_q", tokens, h, d),
-        arena.floats("d_k", tokens, hkv, d),
-        arena.floats("d_v", tokens, hkv, d),
-        qkNorm ? arena.floats("d_q_proj", tokens, h, d) : null,
-        qkNorm ? arena.floats("d_k_proj", tokens, hkv, d) : null);
+        model.activation(arena, "d_block", tokens, config.hiddenSize()),
+        model.activation(arena, "d_gate", tokens, f),
+        model.activation(arena, "d_up", tokens, f),
+        model.activation(arena, "d_z", tokens, h, d),
+        model.activation(arena, "d_q", tokens, h, d),
+        model.activation(arena, "d_k", tokens, hkv, d),
+        model.activation(arena, "d_v", tokens, hkv, d),
+        qkNorm ? model.activation(arena, "d_q_proj", tokens, h, d) : null,
+        qkNorm ? model.activation(arena, "d_k_proj", tokens, hkv, d) : null);
   }
 }

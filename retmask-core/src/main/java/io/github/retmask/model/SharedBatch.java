@@ -27,7 +27,8 @@ record SharedBatch(
     List<Sequence> sequences = sequences(readouts, tokens);
     SharedForward.Slots slots =
         cache == null ? null : new SharedForward.Slots(cache, layout::keyStart);
-    Tensor hidden = step.floats("hidden", tokens.length, model.config().hiddenSize()); // [M,C]
+    Tensor hidden =
+        model.activation(step, "hidden", tokens.length, model.config().hiddenSize()); // [M,C]
     SharedForward forward =
         new SharedForward(
             model,

@@ -498,9 +498,9 @@ final class SharedForward {
       frames.add(
           new Frame(
               new HashMap<>(),
-              step.floats("resid", capacity, config.hiddenSize()),
-              step.floats("narrowed", capacity, config.hiddenSize()),
-              step.floats("parted", capacity, config.hiddenSize())));
+              model.activation(step, "resid", capacity, config.hiddenSize()),
+              model.activation(step, "narrowed", capacity, config.hiddenSize()),
+              model.activation(step, "parted", capacity, config.hiddenSize())));
     }
     return frames.get(depth);
   }
@@ -515,6 +515,6 @@ final class SharedForward {
     return frame(depth)
         .layers()
         .computeIfAbsent(
-            alike, _ -> LayerActivations.allocate(config, spec, capacity, true, null, step));
+            alike, _ -> LayerActivations.allocate(model, spec, capacity, true, null, step));
   }
 }

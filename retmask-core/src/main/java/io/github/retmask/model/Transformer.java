@@ -8,6 +8,7 @@ import io.github.retmask.backend.Ops;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.heads.MaskPhase;
 import io.github.retmask.model.Activations.Keep;
+import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.ArrayList;
@@ -28,6 +29,7 @@ public final class Transformer implements AutoCloseable {
   private final Ops ops;
   private final List<DecoderLayer> layers = new ArrayList<>();
   private final Map<RopeSpec, RopeTable> ropes = new HashMap<>();
+  private final DType activations;
   private final TensorArena weightMemory; // of copies on a device
   private TensorArena ropeMemory;
   private int ropePositions;
@@ -39,6 +41,7 @@ public final class Transformer implements AutoCloseable {
     this.ropeMemory = ops.arena(TensorArena.Lifetime.MODEL);
     this.weightMemory = ops.arena(TensorArena.Lifetime.MODEL);
     this.weights = placed(weights);
+    this.activations = ops.activations(weights.layers().getFirst().qProj().weight().dtype());
     for (int l = 0; l < config.layerCount(); l++) {
       layers.add(new DecoderLayer(l, config, config.layers().get(l), this.weights.layers().get(l)));
     }
@@ -65,6 +68,17 @@ public final class Transformer implements AutoCloseable {
 
   public Ops ops() {
     return ops;
+  }
+
+  /// Type of the activations and their gradients; statistics, logits and gradients of weights are F32
+  /// whatever it is.
+  public DType activations() {
+    return activations;
+  }
+
+  /// A tensor of [#activations], all zero.
+  public Tensor activation(TensorArena arena, String name, long... dims) {
+    return arena.allocate(name, activations, dims);
   }
 
   List<DecoderLayer> layers() {
@@ -106,7 +120,7 @@ public final class Transformer implements AutoCloseable {
     List<LayerActivations> kept = new ArrayList<>();
     List<AttentionReadout> reported = new ArrayList<>();
 
-    Tensor resid = step.floats("resid", n, config.hiddenSize()); // [N,C]
+    Tensor resid = activation(step, "resid", n, config.hiddenSize()); // [N,C]
     List<Tensor> resids = new ArrayList<>(List.of(resid));
     ops.embedding(resid, ids, weights.embedTokens());
     observer.saw(Site.EMBED, 0, resid);
@@ -124,13 +138,13 @@ public final class Transformer implements AutoCloseable {
               ? null
               : new DecoderLayer.CacheLines(cache.keys(l), cache.values(l), cacheRows);
       Rotation rotation = rotation(layer, positions, rotations);
-      Tensor post = keep == Keep.RESULT ? resid : step.floats("resid", n, config.hiddenSize());
+      Tensor post = keep == Keep.RESULT ? resid : activation(step, "resid", n, config.hiddenSize());
       layer.forward(post, a, resid, rotation, layout, plan, lines, readout, ops, observer);
       resid = post;
       resids.add(post);
       kept.add(a);
     }
-    Tensor hidden = step.floats("hidden", n, config.hiddenSize()); // [N,C]
+    Tensor hidden = activation(step, "hidden", n, config.hiddenSize()); // [N,C]
     Tensor rstd = step.floats("rstd", n);
     ops.rmsNorm(hidden, rstd, resid, weights.norm(), config.normEps());
     return new Activations(
@@ -159,13 +173,13 @@ public final class Transformer implements AutoCloseable {
     LayerActivations other = ofSameKind(earlier, spec);
     return switch (keep) {
       case FOR_BACKWARD, FOR_GATE_GRADIENTS ->
-          LayerActivations.allocate(config, spec, tokens, plan.isGated(), other, step);
+          LayerActivations.allocate(this, spec, tokens, plan.isGated(), other, step);
       // the backward may find a layer gated where others are not
       case RESULT, LAYER_INPUTS ->
           other != null
               ? other
               : LayerActivations.allocate(
-                  config, spec, tokens, keep == Keep.LAYER_INPUTS, null, step);
+                  this, spec, tokens, keep == Keep.LAYER_INPUTS, null, step);
     };
   }
 
@@ -225,9 +239,9 @@ public final class Transformer implements AutoCloseable {
     BatchLayout layout = a.layout();
     boolean recompute = a.keep == Keep.LAYER_INPUTS;
     boolean keepGatedOff = recompute ? dGates != null : a.keptGatedOff;
-    LayerGradients buffers = LayerGradients.allocate(config, layout.tokens(), step);
+    LayerGradients buffers = LayerGradients.allocate(this, layout.tokens(), step);
     Tensor last = a.resids.getLast(); // [N,C]
-    Tensor d = step.floats("d_resid", layout.tokens(), config.hiddenSize()); // [N,C]
+    Tensor d = activation(step, "d_resid", layout.tokens(), config.hiddenSize()); // [N,C]
     ops.rmsNormBackward(d, grads.norm(), dHidden, last, a.rstd, weights.norm(), Accumulate.SET);
     for (int l = layers.size() - 1; l >= 0; l--) {
       DecoderLayer layer = layers.get(l);
@@ -259,7 +273,7 @@ public final class Transformer implements AutoCloseable {
   ///
   /// @param tokens packed token indices, `[M]`
   public Tensor logits(Activations a, TensorArena step, int... tokens) {
-    Tensor rows = step.floats("hidden_rows", tokens.length, config.hiddenSize());
+    Tensor rows = activation(step, "hidden_rows", tokens.length, config.hiddenSize());
     ops.gatherRows(rows, a.hidden(), step.ints("tokens", tokens));
     return logits(rows, step);
   }

@@ -54,7 +54,7 @@ public final class LogProbs {
     Ops ops = model.ops();
     Tensor lmHead = model.weights().lmHead();
     Tensor dLogps = step.floats("d_logps", batch.labels()); // [M]
-    Tensor dRows = step.floats("d_hidden_rows", p.rows().shape().dims()); // [M,C]
+    Tensor dRows = model.activation(step, "d_hidden_rows", p.rows().shape().dims()); // [M,C]
     float[] known = loss.constantGradient(stepUnits); // [M]
     Loss.Part part;
     if (known != null) {
@@ -69,7 +69,8 @@ public final class LogProbs {
       ops.tokenLogProbsBackward(
           dRows, grads.lmHead(), dLogps, p.rows(), lmHead, p.targets(), p.lse());
     }
-    Tensor dHidden = step.floats("d_hidden", p.activations().hidden().shape().dims()); // [N,C]
+    Tensor dHidden =
+        model.activation(step, "d_hidden", p.activations().hidden().shape().dims()); // [N,C]
     ops.scatterRows(dHidden, dRows, p.sources());
     model.backward(grads, dGates, dHidden, p.activations(), step);
     return part;
@@ -81,7 +82,8 @@ public final class LogProbs {
     Activations a =
         model.forward(batch.batch(), null, keep, ReadoutRequest.NONE, step, Observer.NONE);
     Tensor sources = step.ints("sources", batch.sources()); // [M]
-    Tensor rows = step.floats("hidden_rows", batch.labels(), model.config().hiddenSize()); // [M,C]
+    Tensor rows =
+        model.activation(step, "hidden_rows", batch.labels(), model.config().hiddenSize()); // [M,C]
     model.ops().gatherRows(rows, a.hidden(), sources);
     return new Prediction(
         a,

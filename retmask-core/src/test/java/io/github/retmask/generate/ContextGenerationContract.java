@@ -115,7 +115,7 @@ public abstract class ContextGenerationContract {
     int[] ids = request.prompt();
     StringBuilder text = new StringBuilder();
     for (int i = 0; i < NEW; i++) {
-      try (KvCache cache = new KvCache(model.config(), ops, 1, 40);
+      try (KvCache cache = new KvCache(model, 1, 40);
           TensorArena step = ops.arena(TensorArena.Lifetime.STEP)) {
         Activations a = null;
         boolean late = request.mask().phase() == MaskPhase.DECODE_ONLY;

@@ -290,7 +290,7 @@ public abstract class GeneratorContract {
     int[] prompt = {4, 8, 15, 16, 23, 39};
     HeadMask mask = off("0-0", "0-1", "0-2", "1-0", "1-1").during(MaskPhase.DECODE_ONLY);
     int[] wanted = new int[8];
-    try (KvCache cache = new KvCache(TinyModel.CONFIG, tiny.model.ops(), 1, 20);
+    try (KvCache cache = new KvCache(tiny.model, 1, 20);
         HostArena step = new HostArena()) {
       forward(cache, step, mask, Batch.Phase.PREFILL, Arrays.copyOf(prompt, 5));
       int last = 39;

@@ -90,7 +90,7 @@ class MemoryPlanTest {
       last[r] = (r == 0 ? -1 : last[r - 1]) + batch.get(r).ids().length;
     }
     long planned = MemoryPlan.of(model.transformer(), rows, positions, prefill).activations();
-    try (KvCache cache = new KvCache(model.config(), model.transformer().ops(), rows, 99);
+    try (KvCache cache = new KvCache(model.transformer(), rows, 99);
         HostArena step = new HostArena()) {
       TokenStates states =
           model.transformer().states(new Batch(batch), cache, ReadoutRequest.NONE, step, last);

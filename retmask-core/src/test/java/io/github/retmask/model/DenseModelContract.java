@@ -228,7 +228,7 @@ public abstract class DenseModelContract {
       Transformer model, int[] ids, int prompt, int chunk, Batch.@Nullable Row beside) {
     int vocab = model.config().vocabSize();
     float[] out = new float[ids.length * vocab];
-    try (KvCache cache = new KvCache(model.config(), ops, 2, 64)) {
+    try (KvCache cache = new KvCache(model, 2, 64)) {
       for (int from = 0; from < ids.length; ) {
         boolean decode = from >= prompt;
         int to = decode ? from + 1 : Math.min(prompt, from + chunk);
@@ -313,7 +313,7 @@ public abstract class DenseModelContract {
   void theCacheRefusesAPromptThatGrows() {
     ModelConfig config = scaled(new RopeSpec.DynamicNtk(3, 10));
     Transformer model = RandomModel.transformer(config, ops, memory, 39);
-    try (KvCache cache = new KvCache(config, ops, 1, 64);
+    try (KvCache cache = new KvCache(model, 1, 64);
         TensorArena step = ops.arena(TensorArena.Lifetime.STEP)) {
       append(model, cache, step, 0, 6);
       append(model, cache, step, 0, 4); // still within the original context

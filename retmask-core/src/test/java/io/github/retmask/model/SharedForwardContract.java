@@ -175,7 +175,7 @@ public abstract class SharedForwardContract {
       int[] prompt = RandomModel.ids(config, 23, 5);
       for (int chunk : new int[] {1, 5, 23}) {
         List<HeadMask> masks = masks(model);
-        try (KvCache cache = new KvCache(config, ops, masks.size(), 30)) {
+        try (KvCache cache = new KvCache(model, masks.size(), 30)) {
           for (int from = 0; from < prompt.length; from += chunk) {
             int to = Math.min(prompt.length, from + chunk);
             float[][] got = step(model, cache, masks, prompt, from, to, Batch.Phase.PREFILL);
@@ -222,7 +222,7 @@ public abstract class SharedForwardContract {
   }
 
   private float[] decodedAlone(Transformer model, HeadMask mask, int[] prompt, int next) {
-    try (KvCache cache = new KvCache(model.config(), ops, 1, prompt.length + 1);
+    try (KvCache cache = new KvCache(model, 1, prompt.length + 1);
         TensorArena step = ops.arena(TensorArena.Lifetime.STEP)) {
       Batch.Row read = new Batch.Row(0, prompt, mask, Batch.Phase.PREFILL);
       model.forward(Batch.of(read), cache, Keep.RESULT, ReadoutRequest.NONE, step, Observer.NONE);
@@ -243,7 +243,7 @@ public abstract class SharedForwardContract {
     List<Batch.Phase> phases =
         List.of(Batch.Phase.PREFILL, Batch.Phase.PREFILL, Batch.Phase.DECODE);
     HeadMask mask = late.during(MaskPhase.DECODE_ONLY);
-    try (KvCache together = new KvCache(config, ops, 3, 9);
+    try (KvCache together = new KvCache(model, 3, 9);
         TensorArena step = ops.arena(TensorArena.Lifetime.STEP)) {
       List<float[]> want = new ArrayList<>();
       List<Batch.Row> rows = new ArrayList<>();
@@ -251,7 +251,7 @@ public abstract class SharedForwardContract {
         Batch.Row begin = new Batch.Row(r, starts.get(r), mask, phases.get(r));
         Batch.Row then = new Batch.Row(r, new int[] {7, 8}, mask, Batch.Phase.PREFILL);
         rows.add(then);
-        try (KvCache own = new KvCache(config, ops, 3, 9)) {
+        try (KvCache own = new KvCache(model, 3, 9)) {
           plain(model, begin, own, step);
           want.add(Arrays.copyOfRange(plain(model, then, own, step), 20, 40));
         }
@@ -329,7 +329,7 @@ public abstract class SharedForwardContract {
   }
 
   private long matmulRows(Transformer model, List<HeadMask> masks, int... prompt) {
-    try (KvCache cache = new KvCache(model.config(), ops, masks.size(), prompt.length)) {
+    try (KvCache cache = new KvCache(model, masks.size(), prompt.length)) {
       counted.reset();
       step(model, cache, masks, prompt, 0, prompt.length, Batch.Phase.PREFILL);
       return counted.rows();

@@ -152,7 +152,7 @@ public abstract class TransformerContract {
       for (HeadMask mask : masks(model, config)) {
         float[] whole = allLogits(model, mask, ids);
         for (int chunk : new int[] {1, 3, 16, 40}) {
-          try (KvCache cache = new KvCache(config, ops, 3, 50)) {
+          try (KvCache cache = new KvCache(model, 3, 50)) {
             assertThat(chunked(model, cache, mask, ids, chunk))
                 .as("chunk %d, %s", chunk, mask)
                 .isEqualTo(whole);
@@ -207,7 +207,7 @@ public abstract class TransformerContract {
     int[] ids = RandomModel.ids(config, 12, 11);
     HeadMask late = model.noMask().withGate(SOME, 0).during(MaskPhase.DECODE_ONLY);
     assertThat(allLogits(model, late, ids)).isEqualTo(allLogits(model, model.noMask(), ids));
-    try (KvCache cache = new KvCache(config, ops, 1, 20)) {
+    try (KvCache cache = new KvCache(model, 1, 20)) {
       TensorArena step = ops.arena(TensorArena.Lifetime.STEP);
       Batch.Row prompt = new Batch.Row(0, ids, late, Batch.Phase.PREFILL);
       model.forward(Batch.of(prompt), cache, Keep.RESULT, ReadoutRequest.NONE, step, Observer.NONE);
@@ -230,7 +230,7 @@ public abstract class TransformerContract {
   void aSlotRefusesAnotherMask() {
     ModelConfig config = RandomModel.plain();
     Transformer model = RandomModel.transformer(config, ops, memory, 12);
-    try (KvCache cache = new KvCache(config, ops, 2, 20)) {
+    try (KvCache cache = new KvCache(model, 2, 20)) {
       chunked(model, cache, model.noMask(), new int[] {1, 2}, 2);
       HeadMask other = model.noMask().withGate(SOME, 0);
       assertThatThrownBy(() -> chunked(model, cache, other, new int[] {3}, 1))

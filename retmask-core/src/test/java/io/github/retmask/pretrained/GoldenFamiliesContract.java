@@ -207,7 +207,7 @@ public abstract class GoldenFamiliesContract {
     int vocab = golden.config().vocabSize();
     for (int chunk : new int[] {1, 7, 50}) {
       float[] chunked = new float[whole.length];
-      KvCache cache = keep(new KvCache(golden.config(), golden.ops(), 2, ids.length));
+      KvCache cache = keep(new KvCache(golden.model(), 2, ids.length));
       for (int from = 0; from < ids.length; from += chunk) {
         int[] part = Arrays.copyOfRange(ids, from, Math.min(ids.length, from + chunk));
         TensorArena step = step(golden);

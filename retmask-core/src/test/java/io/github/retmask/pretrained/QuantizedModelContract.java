@@ -111,7 +111,7 @@ public abstract class QuantizedModelContract {
             .withGate(List.of(new HeadId(2, 0)), 0.3f);
     List<float[]> results = new ArrayList<>();
     for (HeadMask mask : List.of(none, masked)) {
-      try (KvCache cache = new KvCache(model.config(), ops, 1, IDS.length + 1);
+      try (KvCache cache = new KvCache(model, 1, IDS.length + 1);
           TensorArena step = ops.arena(TensorArena.Lifetime.STEP)) {
         int[] all = IntStream.range(0, IDS.length).toArray();
         results.addAll(

@@ -63,7 +63,7 @@ final class ForwardPass implements AutoCloseable {
   }
 
   private void run(SafeTensorsWriter.Sink logits) throws IOException {
-    try (KvCache cache = new KvCache(model.config(), model.ops(), 1, ids.length);
+    try (KvCache cache = new KvCache(model, 1, ids.length);
         TensorArena step = model.ops().arena(TensorArena.Lifetime.STEP)) {
       for (int from = 0; from < ids.length; from += piece) {
         int[] part = Arrays.copyOfRange(ids, from, Math.min(from + piece, ids.length));

@@ -53,7 +53,7 @@ record LogitsDifference(int tokens, double meanKl, double largestKl, int sameFir
     Reader(Transformer model, int[] ids) {
       this.model = model;
       this.ids = ids;
-      this.cache = new KvCache(model.config(), model.ops(), 1, ids.length);
+      this.cache = new KvCache(model, 1, ids.length);
       this.step = model.ops().arena(TensorArena.Lifetime.STEP);
     }
 
