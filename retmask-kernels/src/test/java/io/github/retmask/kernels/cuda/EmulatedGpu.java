@@ -1,0 +1,119 @@
+package io.github.retmask.kernels.cuda;
+
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.SymbolLookup;
+import java.lang.foreign.ValueLayout;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import org.jspecify.annotations.Nullable;
+import org.junit.jupiter.api.Assertions;
+import org.junit.jupiter.api.Assumptions;
+
+/// The device of the tests where there is no GPU: a stand-in for NVIDIA's driver that runs the kernels
+/// on the processor. See `src/test/native/emulator.h` for what it finds and what it cannot show; none
+/// of its results is one of a GPU.
+///
+/// It is built with g++ and make when its sources or a kernel changed. Where these are missing the
+/// tests are skipped and say so, unless the environment variable `CI` is set.
+@SuppressWarnings("restricted") // the stand-in is native code
+final class EmulatedGpu {
+  /// The order in which the threads of a block, and the blocks, take turns. Shared memory holds NaN
+  /// at first, in the last order huge numbers.
+  enum Order {
+    ASCENDING,
+    DESCENDING,
+    RANDOM
+  }
+
+  /// When asynchronous copies land, and when the work of a stream is done.
+  enum Copies {
+    /// When they are waited for.
+    LATE,
+    /// At once.
+    EAGER
+  }
+
+  private static @Nullable Path built;
+
+  private EmulatedGpu() {}
+
+  /// Makes the CUDA backend of this JVM use the emulated device, unless another driver is named
+  /// already.
+  static synchronized void use() {
+    if (System.getProperty(CudaLibrary.DRIVER_PROPERTY) == null) {
+      System.setProperty(CudaLibrary.DRIVER_PROPERTY, driver().toString());
+    }
+  }
+
+  /// Path of the stand-in driver, built if need be.
+  static synchronized Path driver() {
+    if (built == null) {
+      built = build("libcuda.so.1");
+    }
+    return built;
+  }
+
+  /// Chooses how the calls from now on run; nothing on a real device.
+  static void schedule(Order order, Copies copies) {
+    String driver = System.getProperty(CudaLibrary.DRIVER_PROPERTY);
+    SymbolLookup library = SymbolLookup.libraryLookup(Path.of(driver), Arena.global());
+    library
+        .find("emulator_schedule")
+        .ifPresent(
+            address -> {
+              try {
+                Linker.nativeLinker()
+                    .downcallHandle(
+                        address,
+                        FunctionDescriptor.ofVoid(ValueLayout.JAVA_INT, ValueLayout.JAVA_INT))
+                    .invoke(order.ordinal(), copies.ordinal());
+              } catch (Throwable e) {
+                throw new AssertionError(e);
+              }
+            });
+  }
+
+  private static Path build(String library) {
+    Path folder = Path.of("target", "emulated-gpu").toAbsolutePath();
+    for (String tool : new String[] {"g++", "make", "flock"}) {
+      if (Arrays.stream(System.getenv("PATH").split(":"))
+          .noneMatch(p -> Files.isExecutable(Path.of(p, tool)))) {
+        String text = "NOT TESTED: the CUDA kernels, as the emulated GPU needs " + tool;
+        System.err.println(text);
+        Assertions.assertNull(System.getenv("CI"), text);
+        Assumptions.abort(text);
+      }
+    }
+    try {
+      Files.createDirectories(folder);
+      Process make =
+          new ProcessBuilder(
+                  "flock",
+                  folder.resolve("lock").toString(),
+                  "make",
+                  "-s",
+                  "-j2",
+                  "-C",
+                  Path.of("src", "test", "native").toString(),
+                  "OUT=" + folder)
+              .redirectErrorStream(true)
+              .start();
+      String output = new String(make.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+      if (make.waitFor() != 0) {
+        throw new AssertionError("the emulated GPU does not build:\n" + output);
+      }
+      System.err.print(output); // warnings
+    } catch (IOException e) {
+      throw new AssertionError(e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new AssertionError(e);
+    }
+    return folder.resolve(library);
+  }
+}

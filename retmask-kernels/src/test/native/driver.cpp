@@ -1,0 +1,807 @@
+// A libcuda.so.1 for machines without a GPU: the calls of the driver that the CUDA backend makes, over
+// host memory and the emulator. The device calls itself "host emulation", and no result of it is one of
+// a GPU.
+//
+// Work on a stream is done at once, or late: when something waits for it. Copies from and to pinned
+// memory take part in that; pageable memory is read at the call, as the driver does. Device memory is
+// NaN until written, ends at a page that faults, and is looked up for every copy and every pointer that
+// a kernel is given. A kernel is found only if the loaded PTX has an entry of that name with the same
+// parameters.
+//
+//   RETMASK_EMULATED_ORDER    ascending, descending or random: the order of threads and blocks
+//   RETMASK_EMULATED_COPIES   eager or late
+//   RETMASK_EMULATED_MEMORY   bytes of device memory (4 GiB)
+//   RETMASK_EMULATED_THREADS  host threads that run blocks (all)
+#include <sys/mman.h>
+#include <chrono>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+#include "runtime.h"
+
+#define API extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+typedef unsigned long long Address;
+
+enum Result {
+  SUCCESS = 0,
+  INVALID_VALUE = 1,
+  OUT_OF_MEMORY = 2,
+  INVALID_DEVICE = 101,
+  INVALID_IMAGE = 200,
+  UNSUPPORTED_PTX_VERSION = 222,
+  INVALID_HANDLE = 400,
+  NOT_FOUND = 500,
+  NOT_READY = 600,
+  ILLEGAL_ADDRESS = 700,
+  LAUNCH_FAILED = 719,
+  CAPTURE_UNSUPPORTED = 900,
+};
+
+// What an sm_80 to sm_90 device has at the least, so that what runs here runs on all of them.
+enum { MULTIPROCESSORS = 4, SHARED_DEFAULT = 48 << 10, SHARED_MOST = 99 << 10, L2 = 4 << 20 };
+
+std::recursive_mutex api;  // one call at a time
+#define CALL std::lock_guard<std::recursive_mutex> hold(api)
+
+char last_error[1024] = "";
+int broken = SUCCESS;  // a context is lost with its first failed kernel
+
+__attribute__((format(printf, 2, 3))) int refuse(int result, const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(last_error, sizeof last_error, format, arguments);
+  va_end(arguments);
+  fprintf(stderr, "emulated GPU: %s\n", last_error);
+  return result;
+}
+
+bool equals(const char* text, const char* wanted) {
+  return text != nullptr && strcmp(text, wanted) == 0;
+}
+
+emulator::Schedule schedule_of_environment() {
+  const char* order = getenv("RETMASK_EMULATED_ORDER");
+  const char* copies = getenv("RETMASK_EMULATED_COPIES");
+  return {equals(order, "descending") ? emulator::DESCENDING
+          : equals(order, "random")   ? emulator::RANDOM
+                                      : emulator::ASCENDING,
+          equals(copies, "eager")};
+}
+emulator::Schedule schedule = schedule_of_environment();
+
+// --- memory -----------------------------------------------------------------------------------------
+
+constexpr size_t PAGE = 4096, ALIGNMENT = 16, FILLED = 64 << 20;
+constexpr unsigned short CANARY = 0xffa5;  // NaN to every type of floats
+
+struct Block {
+  size_t bytes, mapped;
+  char* map;
+};
+std::map<Address, Block> allocations;
+std::map<const char*, size_t> pinned;
+size_t used = 0, peak = 0;
+
+size_t total_memory() {
+  const char* text = getenv("RETMASK_EMULATED_MEMORY");
+  return text != nullptr ? strtoull(text, nullptr, 10) : 4ull << 30;
+}
+
+// The last allocation that begins at or before an address.
+const std::pair<const Address, Block>* allocation_before(Address a) {
+  auto i = allocations.upper_bound(a);
+  return i == allocations.begin() ? nullptr : &*--i;
+}
+
+bool inside(Address a, size_t bytes) {
+  const auto* before = allocation_before(a);
+  return before != nullptr && a + bytes <= before->first + before->second.bytes;
+}
+
+bool is_pinned(const void* p, size_t bytes) {
+  auto i = pinned.upper_bound((const char*)p);
+  return i != pinned.begin() && (--i, (const char*)p + bytes <= i->first + i->second);
+}
+
+int allocate(Address* out, size_t bytes) {
+  if (bytes == 0) {
+    return refuse(INVALID_VALUE, "an allocation of no bytes");
+  }
+  if (bytes > total_memory() - used) {
+    return OUT_OF_MEMORY;
+  }
+  const size_t taken = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  const size_t data = (taken + PAGE - 1) / PAGE * PAGE;
+  char* map = (char*)mmap(nullptr, data + 2 * PAGE, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (map == MAP_FAILED || mprotect(map + PAGE, data, PROT_READ | PROT_WRITE) != 0) {
+    return refuse(OUT_OF_MEMORY, "no host memory for %zu bytes", bytes);
+  }
+  char* start = map + PAGE + data - taken;
+  memset(start, 0xff, std::min(bytes, FILLED));
+  for (size_t i = bytes; i < taken; i++) {
+    start[i] = ((const char*)&CANARY)[i & 1];
+  }
+  *out = (Address)start;
+  allocations[*out] = {bytes, data + 2 * PAGE, map};
+  used += bytes;
+  peak = std::max(peak, used);
+  return SUCCESS;
+}
+
+int release(Address a) {
+  auto i = allocations.find(a);
+  if (i == allocations.end()) {
+    return refuse(INVALID_VALUE, "free of %llx, which is no allocation", a);
+  }
+  const Block b = i->second;
+  int result = SUCCESS;
+  for (size_t k = b.bytes; k % ALIGNMENT != 0; k++) {
+    if (((const char*)a)[k] != ((const char*)&CANARY)[k & 1]) {
+      result = refuse(ILLEGAL_ADDRESS, "something wrote past the end of %zu bytes of memory", b.bytes);
+      break;
+    }
+  }
+  used -= b.bytes;
+  munmap(b.map, b.mapped);
+  allocations.erase(i);
+  return result;
+}
+
+// --- streams ----------------------------------------------------------------------------------------
+
+typedef std::function<int()> Work;
+
+struct Graph {
+  std::vector<Work> work;
+};
+
+struct Stream {
+  bool blocking;  // takes turns with the null stream
+  std::deque<Work> work;
+  Graph* capture = nullptr;
+};
+
+struct Event {
+  Stream* stream = nullptr;  // whose work it comes after, until it has happened
+  std::chrono::steady_clock::time_point time;
+};
+
+Stream null_stream{true, {}, nullptr};
+std::set<Stream*> streams = {&null_stream};
+constexpr size_t LATEST = 1024;  // so much work waits at most
+
+// Null for what is no stream; handles 0, 1 and 2 are the null streams.
+Stream* stream_of(void* handle) {
+  if ((uintptr_t)handle <= 2) {
+    return &null_stream;
+  }
+  return streams.count((Stream*)handle) != 0 ? (Stream*)handle : nullptr;
+}
+
+int drain(Stream* s) {
+  while (!s->work.empty()) {
+    Work next = std::move(s->work.front());
+    s->work.pop_front();
+    if (int result = broken != SUCCESS ? broken : next()) {
+      broken = result;
+      s->work.clear();
+    }
+  }
+  return broken;
+}
+
+int drain_all() {
+  for (Stream* s : streams) {
+    drain(s);
+  }
+  return broken;
+}
+
+int enqueue(void* handle, Work work) {
+  Stream* s = stream_of(handle);
+  if (s == nullptr) {
+    return refuse(INVALID_HANDLE, "a stream that does not exist");
+  }
+  if (broken != SUCCESS) {
+    return broken;
+  }
+  if (s->capture != nullptr) {
+    s->capture->work.push_back(std::move(work));
+    return SUCCESS;
+  }
+  s->work.push_back(std::move(work));
+  if (s == &null_stream) {
+    for (Stream* other : streams) {
+      if (other->blocking) {
+        drain(other);
+      }
+    }
+    return broken;
+  }
+  return schedule.eager || s->work.size() > LATEST ? drain(s) : SUCCESS;
+}
+
+int copy(Address dst, Address src, size_t bytes) {
+  memmove((void*)dst, (const void*)src, bytes);
+  return SUCCESS;
+}
+
+bool check(Address a, size_t bytes, const char* what) {
+  if (inside(a, bytes)) {
+    return true;
+  }
+  refuse(INVALID_VALUE, "%s of %zu bytes at %s", what, bytes,
+         emulator::describe_address((const void*)a).c_str());
+  return false;
+}
+
+// --- modules and kernels ----------------------------------------------------------------------------
+
+struct PtxEntry {
+  std::vector<int> parameters;  // bytes
+  unsigned most_threads = 1024;
+};
+
+struct Module {
+  std::map<std::string, PtxEntry> entries;
+};
+
+struct Function {
+  const emulator::Kernel* kernel;
+  unsigned most_threads;
+  int most_shared = SHARED_DEFAULT;
+};
+
+// Bytes of a parameter such as ".param .u64 .ptr .align 1 name" or ".param .align 4 .b8 name[12]".
+int parameter_bytes(const std::string& text) {
+  for (const char* type = text.c_str(); (type = strchr(type, '.')) != nullptr; type++) {
+    if (strchr("usbf", type[1]) != nullptr && type[2] >= '0' && type[2] <= '9') {
+      const size_t bracket = text.find('[');
+      const int count = bracket == std::string::npos ? 1 : atoi(text.c_str() + bracket + 1);
+      return atoi(type + 2) / 8 * count;
+    }
+  }
+  return 0;
+}
+
+Module* parse_ptx(const std::string& text) {
+  Module* module = new Module();
+  for (size_t at = 0; (at = text.find(".entry ", at)) != std::string::npos;) {
+    at += 7;
+    const size_t open = text.find('(', at), close = text.find(')', open);
+    const size_t body = text.find('{', close);
+    PtxEntry entry;
+    for (size_t p = open; (p = text.find(".param", p)) < close; p++) {
+      entry.parameters.push_back(parameter_bytes(text.substr(p + 6, text.find_first_of(",)", p) - p - 6)));
+    }
+    const size_t most = text.find(".maxntid ", close);
+    if (most < body) {
+      entry.most_threads = 1;
+      for (const char* c = text.c_str() + most + 9;;) {
+        char* end;
+        entry.most_threads *= strtoul(c, &end, 10);
+        if (*end != ',') {
+          break;
+        }
+        c = end + 1;
+      }
+    }
+    module->entries[text.substr(at, text.find_last_not_of(" \n", open - 1) + 1 - at)] = entry;
+    at = body;
+  }
+  return module;
+}
+
+struct Call {
+  Function* function;
+  uint3 grid, block;
+  unsigned shared_bytes;
+  std::vector<std::vector<char>> arguments;
+
+  int operator()() {
+    std::vector<void*> pointers;
+    for (auto& a : arguments) {
+      pointers.push_back(a.data());
+    }
+    const std::string failure = emulator::run(
+        {function->kernel, grid, block, shared_bytes, pointers.data(), schedule});
+    if (!failure.empty()) {
+      const bool access = failure.find("illegal access") != std::string::npos;
+      return refuse(access ? ILLEGAL_ADDRESS : LAUNCH_FAILED, "%s", failure.c_str());
+    }
+    return SUCCESS;
+  }
+};
+
+}  // namespace
+
+std::string emulator::describe_address(const void* address) {
+  char text[160];
+  const Address a = (Address)address;
+  const auto* before = allocation_before(a);
+  const auto after = allocations.upper_bound(a);
+  if (before != nullptr && a < before->first + before->second.mapped) {
+    const size_t offset = a - before->first;
+    if (offset < before->second.bytes) {
+      snprintf(text, sizeof text, "byte %zu of an allocation of %zu bytes", offset,
+               before->second.bytes);
+    } else {
+      snprintf(text, sizeof text, "%zu bytes past the end of an allocation of %zu bytes",
+               offset - before->second.bytes, before->second.bytes);
+    }
+  } else if (after != allocations.end() && after->first - a < 2 * PAGE) {
+    snprintf(text, sizeof text, "%llu bytes before an allocation of %zu bytes", after->first - a,
+             after->second.bytes);
+  } else {
+    snprintf(text, sizeof text, "address %p, far from any allocation", address);
+  }
+  return text;
+}
+
+// --- for the tests ----------------------------------------------------------------------------------
+
+// Order 0 ascending, 1 descending, 2 random; waits for all work before.
+API void emulator_schedule(int order, int eager) {
+  CALL;
+  drain_all();
+  schedule = {(emulator::Order)order, eager != 0};
+}
+API const char* emulator_last_error() { return last_error; }
+// Makes the context whole again after a failed kernel.
+API void emulator_recover() {
+  CALL;
+  broken = SUCCESS;
+  last_error[0] = 0;
+}
+API unsigned long long emulator_memory_in_use() {
+  CALL;
+  return used;
+}
+
+// --- device and context -----------------------------------------------------------------------------
+
+static int context;
+
+API int cuInit(unsigned) { return SUCCESS; }
+API int cuDriverGetVersion(int* version) {
+  *version = 12000;
+  return SUCCESS;
+}
+API int cuDeviceGetCount(int* count) {
+  *count = 1;
+  return SUCCESS;
+}
+API int cuDeviceGet(int* device, int ordinal) {
+  *device = 0;
+  return ordinal == 0 ? SUCCESS : INVALID_DEVICE;
+}
+API int cuDeviceGetName(char* name, int length, int) {
+  snprintf(name, (size_t)length, "host emulation");
+  return SUCCESS;
+}
+API int cuDeviceTotalMem_v2(size_t* bytes, int) {
+  *bytes = total_memory();
+  return SUCCESS;
+}
+API int cuDeviceGetAttribute(int* value, int attribute, int) {
+  static const std::map<int, int> VALUES = {
+      {1, 1024},         // threads per block
+      {2, 1024},         // and in x, y, z
+      {3, 1024},
+      {4, 64},
+      {5, 0x7fffffff},   // grid in x, y, z
+      {6, 65535},
+      {7, 65535},
+      {8, SHARED_DEFAULT},
+      {10, 32},          // lanes of a warp
+      {12, 65536},       // registers per block
+      {16, MULTIPROCESSORS},
+      {38, L2},
+      {39, 2048},        // threads per multiprocessor
+      {75, 8},           // compute capability
+      {76, 0},
+      {81, 100 << 10},    // shared memory per multiprocessor
+      {97, SHARED_MOST},  // and per block, on demand
+      {115, 1},          // memory pools
+  };
+  auto i = VALUES.find(attribute);
+  *value = i == VALUES.end() ? 0 : i->second;
+  return SUCCESS;
+}
+API int cuDevicePrimaryCtxRetain(void** out, int) {
+  *out = &context;
+  return SUCCESS;
+}
+API int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
+API int cuCtxSetCurrent(void*) { return SUCCESS; }
+API int cuCtxGetCurrent(void** out) {
+  *out = &context;
+  return SUCCESS;
+}
+API int cuCtxSynchronize() {
+  CALL;
+  return drain_all();
+}
+
+// --- modules and kernels ----------------------------------------------------------------------------
+
+API int cuModuleLoadData(void** out, const void* image) {
+  CALL;
+  const std::string text((const char*)image);
+  const size_t version = text.find(".version ");
+  if (version == std::string::npos) {
+    return refuse(INVALID_IMAGE, "the image of a module is not PTX");
+  }
+  if (atof(text.c_str() + version + 9) > 8.0) {
+    return refuse(UNSUPPORTED_PTX_VERSION, "PTX of a version above 8.0");
+  }
+  *out = parse_ptx(text);
+  return SUCCESS;
+}
+API int cuModuleLoadDataEx(void** out, const void* image, unsigned, int*, void**) {
+  return cuModuleLoadData(out, image);
+}
+API int cuModuleUnload(void* module) {
+  delete (Module*)module;
+  return SUCCESS;
+}
+API int cuModuleGetFunction(void** out, void* module, const char* name) {
+  CALL;
+  const auto& entries = ((Module*)module)->entries;
+  const auto entry = entries.find(name);
+  if (entry == entries.end()) {
+    return refuse(NOT_FOUND, "the PTX has no entry %s; has it been made from this source?", name);
+  }
+  const emulator::Kernel* kernel = emulator::find_kernel(name);
+  if (kernel == nullptr) {
+    return refuse(NOT_FOUND, "no kernel %s: does EXPORT_KERNEL(%s) follow it?", name, name);
+  }
+  const std::vector<int>& parameters = entry->second.parameters;
+  bool same = (int)parameters.size() == kernel->parameters;
+  for (int i = 0; same && i < kernel->parameters; i++) {
+    same = parameters[i] == kernel->parameter[i].bytes;
+  }
+  if (!same) {
+    return refuse(NOT_FOUND, "%s has other parameters in the PTX than in the source", name);
+  }
+  *out = new Function{kernel, entry->second.most_threads};
+  return SUCCESS;
+}
+API int cuFuncSetAttribute(void* function, int attribute, int value) {
+  CALL;
+  if (attribute == 8) {
+    if (value > SHARED_MOST) {
+      return refuse(INVALID_VALUE, "%s: %d bytes of shared memory, of %d",
+                    ((Function*)function)->kernel->name, value, SHARED_MOST);
+    }
+    ((Function*)function)->most_shared = value;
+  }
+  return SUCCESS;
+}
+API int cuFuncGetAttribute(int* value, int attribute, void* function) {
+  const Function* f = (const Function*)function;
+  *value = attribute == 0 ? (int)f->most_threads : attribute == 8 ? f->most_shared : 0;
+  return SUCCESS;
+}
+
+API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                       unsigned bz, unsigned shared_bytes, void* stream, void** arguments, void**) {
+  CALL;
+  Function* f = (Function*)function;
+  const emulator::Kernel& k = *f->kernel;
+  const unsigned long long threads = (unsigned long long)bx * by * bz;
+  if (gx == 0 || gy == 0 || gz == 0 || gx > 0x7fffffffu || gy > 65535 || gz > 65535 || threads == 0 ||
+      threads > f->most_threads || bz > 64) {
+    return refuse(INVALID_VALUE, "%s: grid (%u,%u,%u) of (%u,%u,%u) threads is out of range", k.name,
+                  gx, gy, gz, bx, by, bz);
+  }
+  if ((int)shared_bytes > f->most_shared) {
+    return refuse(INVALID_VALUE, "%s: %u bytes of shared memory, of %d allowed", k.name, shared_bytes,
+                  f->most_shared);
+  }
+  Call call{f, {gx, gy, gz}, {bx, by, bz}, shared_bytes, {}};
+  for (int i = 0; i < k.parameters; i++) {
+    const char* value = (const char*)arguments[i];
+    call.arguments.emplace_back(value, value + k.parameter[i].bytes);
+    if (k.parameter[i].pointer) {
+      Address a;
+      memcpy(&a, value, 8);
+      if (a != 0 && !inside(a, 0)) {
+        return refuse(INVALID_VALUE, "%s: argument %d points to %s", k.name, i,
+                      emulator::describe_address((const void*)a).c_str());
+      }
+    }
+  }
+  return enqueue(stream, std::move(call));
+}
+
+// --- memory -----------------------------------------------------------------------------------------
+
+API int cuMemAlloc_v2(Address* out, size_t bytes) {
+  CALL;
+  return allocate(out, bytes);
+}
+API int cuMemFree_v2(Address a) {
+  CALL;
+  drain_all();
+  return release(a);
+}
+API int cuMemAllocAsync(Address* out, size_t bytes, void*) {
+  CALL;
+  return allocate(out, bytes);
+}
+API int cuMemFreeAsync(Address a, void* stream) {
+  CALL;
+  if (allocations.count(a) == 0) {
+    return refuse(INVALID_VALUE, "free of %llx, which is no allocation", a);
+  }
+  return enqueue(stream, [=] { return release(a); });
+}
+API int cuMemGetInfo_v2(size_t* free, size_t* total) {
+  CALL;
+  *total = total_memory();
+  *free = *total - used;
+  return SUCCESS;
+}
+API int cuMemHostAlloc(void** out, size_t bytes, unsigned) {
+  CALL;
+  *out = aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
+  pinned[(const char*)*out] = bytes;
+  return SUCCESS;
+}
+API int cuMemAllocHost_v2(void** out, size_t bytes) { return cuMemHostAlloc(out, bytes, 0); }
+API int cuMemFreeHost(void* p) {
+  CALL;
+  drain_all();
+  if (pinned.erase((const char*)p) == 0) {
+    return refuse(INVALID_VALUE, "free of host memory that was not pinned");
+  }
+  free(p);
+  return SUCCESS;
+}
+API int cuMemHostRegister_v2(void* p, size_t bytes, unsigned) {
+  CALL;
+  pinned[(const char*)p] = bytes;
+  return SUCCESS;
+}
+API int cuMemHostUnregister(void* p) {
+  CALL;
+  drain_all();
+  return pinned.erase((const char*)p) != 0 ? SUCCESS : INVALID_VALUE;
+}
+
+API int cuMemcpyHtoDAsync_v2(Address dst, const void* src, size_t bytes, void* stream) {
+  CALL;
+  if (!check(dst, bytes, "copy to the device")) {
+    return INVALID_VALUE;
+  }
+  if (is_pinned(src, bytes)) {
+    return enqueue(stream, [=] { return copy(dst, (Address)src, bytes); });
+  }
+  std::vector<char> staged((const char*)src, (const char*)src + bytes);
+  return enqueue(stream, [=] { return copy(dst, (Address)staged.data(), bytes); });
+}
+API int cuMemcpyDtoHAsync_v2(void* dst, Address src, size_t bytes, void* stream) {
+  CALL;
+  if (!check(src, bytes, "copy from the device")) {
+    return INVALID_VALUE;
+  }
+  const int result = enqueue(stream, [=] { return copy((Address)dst, src, bytes); });
+  Stream* s = stream_of(stream);
+  return result != SUCCESS || s->capture != nullptr || is_pinned(dst, bytes) ? result : drain(s);
+}
+API int cuMemcpyDtoDAsync_v2(Address dst, Address src, size_t bytes, void* stream) {
+  CALL;
+  if (!check(dst, bytes, "copy") || !check(src, bytes, "copy")) {
+    return INVALID_VALUE;
+  }
+  return enqueue(stream, [=] { return copy(dst, src, bytes); });
+}
+API int cuMemcpyHtoD_v2(Address dst, const void* src, size_t bytes) {
+  return cuMemcpyHtoDAsync_v2(dst, src, bytes, nullptr);
+}
+API int cuMemcpyDtoH_v2(void* dst, Address src, size_t bytes) {
+  return cuMemcpyDtoHAsync_v2(dst, src, bytes, nullptr);
+}
+API int cuMemcpyDtoD_v2(Address dst, Address src, size_t bytes) {
+  return cuMemcpyDtoDAsync_v2(dst, src, bytes, nullptr);
+}
+API int cuMemsetD8Async(Address dst, unsigned char value, size_t bytes, void* stream) {
+  CALL;
+  if (!check(dst, bytes, "fill")) {
+    return INVALID_VALUE;
+  }
+  return enqueue(stream, [=] {
+    memset((void*)dst, value, bytes);
+    return SUCCESS;
+  });
+}
+API int cuMemsetD32Async(Address dst, unsigned value, size_t count, void* stream) {
+  CALL;
+  if (!check(dst, count * 4, "fill") || dst % 4 != 0) {
+    return INVALID_VALUE;
+  }
+  return enqueue(stream, [=] {
+    std::fill_n((unsigned*)dst, count, value);
+    return SUCCESS;
+  });
+}
+API int cuMemsetD8_v2(Address dst, unsigned char value, size_t bytes) {
+  return cuMemsetD8Async(dst, value, bytes, nullptr);
+}
+API int cuMemsetD32_v2(Address dst, unsigned value, size_t count) {
+  return cuMemsetD32Async(dst, value, count, nullptr);
+}
+
+// --- streams, events, graphs ------------------------------------------------------------------------
+
+API int cuStreamCreate(void** out, unsigned flags) {
+  CALL;
+  Stream* s = new Stream{(flags & 1) == 0, {}, nullptr};
+  streams.insert(s);
+  *out = s;
+  return SUCCESS;
+}
+API int cuStreamCreateWithPriority(void** out, unsigned flags, int) {
+  return cuStreamCreate(out, flags);
+}
+API int cuStreamDestroy_v2(void* stream) {
+  CALL;
+  Stream* s = stream_of(stream);
+  if (s == nullptr || s == &null_stream) {
+    return refuse(INVALID_HANDLE, "a stream that does not exist");
+  }
+  drain(s);
+  streams.erase(s);
+  delete s;
+  return SUCCESS;
+}
+API int cuStreamSynchronize(void* stream) {
+  CALL;
+  Stream* s = stream_of(stream);
+  return s == nullptr ? refuse(INVALID_HANDLE, "a stream that does not exist")
+         : s->capture != nullptr ? CAPTURE_UNSUPPORTED
+                                 : drain(s);
+}
+API int cuStreamQuery(void* stream) {
+  CALL;
+  Stream* s = stream_of(stream);
+  return s == nullptr ? INVALID_HANDLE : s->work.empty() ? broken : NOT_READY;
+}
+API int cuStreamWaitEvent(void* stream, void* event, unsigned) {
+  CALL;
+  Event* e = (Event*)event;
+  return enqueue(stream, [=] { return e->stream == nullptr ? (int)SUCCESS : drain(e->stream); });
+}
+API int cuEventCreate(void** out, unsigned) {
+  *out = new Event();
+  return SUCCESS;
+}
+API int cuEventDestroy_v2(void* event) {
+  CALL;
+  drain_all();
+  delete (Event*)event;
+  return SUCCESS;
+}
+API int cuEventRecord(void* event, void* stream) {
+  CALL;
+  Event* e = (Event*)event;
+  e->stream = stream_of(stream);
+  return enqueue(stream, [=] {
+    e->stream = nullptr;
+    e->time = std::chrono::steady_clock::now();
+    return SUCCESS;
+  });
+}
+API int cuEventSynchronize(void* event) {
+  CALL;
+  Event* e = (Event*)event;
+  return e->stream == nullptr ? broken : drain(e->stream);
+}
+API int cuEventQuery(void* event) {
+  CALL;
+  return ((Event*)event)->stream == nullptr ? broken : NOT_READY;
+}
+API int cuEventElapsedTime(float* milliseconds, void* start, void* end) {
+  CALL;
+  Event *a = (Event*)start, *b = (Event*)end;
+  if (a->stream != nullptr || b->stream != nullptr) {
+    return NOT_READY;
+  }
+  *milliseconds = std::chrono::duration<float, std::milli>(b->time - a->time).count();
+  return SUCCESS;
+}
+API int cuStreamBeginCapture_v2(void* stream, int) {
+  CALL;
+  Stream* s = stream_of(stream);
+  if (s == nullptr || s == &null_stream || s->capture != nullptr) {
+    return refuse(CAPTURE_UNSUPPORTED, "a stream that can't be captured");
+  }
+  s->capture = new Graph();
+  return SUCCESS;
+}
+API int cuStreamEndCapture(void* stream, void** graph) {
+  CALL;
+  Stream* s = stream_of(stream);
+  if (s == nullptr || s->capture == nullptr) {
+    return refuse(CAPTURE_UNSUPPORTED, "the end of a capture that never began");
+  }
+  *graph = s->capture;
+  s->capture = nullptr;
+  return SUCCESS;
+}
+API int cuGraphInstantiateWithFlags(void** out, void* graph, unsigned long long) {
+  CALL;
+  *out = new Graph(*(Graph*)graph);
+  return SUCCESS;
+}
+API int cuGraphLaunch(void* graph, void* stream) {
+  CALL;
+  for (const Work& work : ((Graph*)graph)->work) {
+    if (int result = enqueue(stream, work)) {
+      return result;
+    }
+  }
+  return SUCCESS;
+}
+API int cuGraphDestroy(void* graph) {
+  delete (Graph*)graph;
+  return SUCCESS;
+}
+API int cuGraphExecDestroy(void* graph) {
+  delete (Graph*)graph;
+  return SUCCESS;
+}
+
+// --- errors -----------------------------------------------------------------------------------------
+
+static const char* error_name(int result) {
+  switch (result) {
+    case SUCCESS:
+      return "CUDA_SUCCESS";
+    case INVALID_VALUE:
+      return "CUDA_ERROR_INVALID_VALUE";
+    case OUT_OF_MEMORY:
+      return "CUDA_ERROR_OUT_OF_MEMORY";
+    case INVALID_DEVICE:
+      return "CUDA_ERROR_INVALID_DEVICE";
+    case INVALID_IMAGE:
+      return "CUDA_ERROR_INVALID_IMAGE";
+    case UNSUPPORTED_PTX_VERSION:
+      return "CUDA_ERROR_UNSUPPORTED_PTX_VERSION";
+    case INVALID_HANDLE:
+      return "CUDA_ERROR_INVALID_HANDLE";
+    case NOT_FOUND:
+      return "CUDA_ERROR_NOT_FOUND";
+    case NOT_READY:
+      return "CUDA_ERROR_NOT_READY";
+    case ILLEGAL_ADDRESS:
+      return "CUDA_ERROR_ILLEGAL_ADDRESS";
+    case LAUNCH_FAILED:
+      return "CUDA_ERROR_LAUNCH_FAILED";
+    case CAPTURE_UNSUPPORTED:
+      return "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED";
+    default:
+      return "CUDA_ERROR_UNKNOWN";
+  }
+}
+API int cuGetErrorName(int result, const char** out) {
+  *out = error_name(result);
+  return SUCCESS;
+}
+// The words of the emulator about the last failure: they say more than the driver's would.
+API int cuGetErrorString(int result, const char** out) {
+  *out = result == SUCCESS || last_error[0] == 0 ? error_name(result) : last_error;
+  return SUCCESS;
+}
