@@ -25,6 +25,11 @@ public interface Kernels extends AutoCloseable {
   /// Name of the backend, such as `vector`.
   String name();
 
+  /// What computes, for reports: a GPU by its name, else `CPU`.
+  default String device() {
+    return "CPU";
+  }
+
   /// Threads that compute.
   int threads();
 

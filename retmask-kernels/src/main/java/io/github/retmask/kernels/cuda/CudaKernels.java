@@ -29,6 +29,11 @@ final class CudaKernels implements Kernels {
   }
 
   @Override
+  public String device() {
+    return gpu.driver().deviceName();
+  }
+
+  @Override
   public int threads() {
     return threads;
   }

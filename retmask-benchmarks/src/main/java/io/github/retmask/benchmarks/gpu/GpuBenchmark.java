@@ -1,0 +1,177 @@
+package io.github.retmask.benchmarks.gpu;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.github.retmask.backend.Backends;
+import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.Ops;
+import io.github.retmask.io.AtomicFiles;
+import io.github.retmask.tensor.DType;
+import io.github.retmask.tensor.TensorArena;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+
+/// Times every op and whole models on the GPU, beside torch on the same machine and the same work when
+/// there is a python with it.
+///
+/// `GpuBenchmark [--out FILE.json] [--python PATH] [--type bf16|f32] [--tiny] [--no-models]` prints one
+/// table. A row's roof is the least time that the copy bandwidth and torch's matrix rate, both measured
+/// in the same run, allow for its bytes and operations.
+public final class GpuBenchmark {
+  private static final JsonMapper JSON = new JsonMapper();
+
+  private final Map<String, String> options;
+  private final List<GpuOps.Row> rows = new ArrayList<>();
+  private @Nullable JsonNode torch;
+
+  private GpuBenchmark(Map<String, String> options) {
+    this.options = options;
+  }
+
+  static void main(String[] args) throws IOException {
+    Map<String, String> options = new LinkedHashMap<>();
+    for (int i = 0; i < args.length; i++) {
+      switch (args[i]) {
+        case "--tiny", "--no-models" -> options.put(args[i], "");
+        case "--out", "--python", "--type" -> {
+          if (i + 1 == args.length) {
+            usage(args[i] + " wants a value");
+          }
+          options.put(args[i], args[++i]);
+        }
+        default -> usage("unknown option " + args[i]);
+      }
+    }
+    new GpuBenchmark(options).run();
+  }
+
+  private static void usage(String what) {
+    System.err.println(
+        "gpu benchmark: "
+            + what
+            + "; usage: GpuBenchmark [--out FILE.json] [--python PATH] [--type bf16|f32] [--tiny] [--no-models]");
+    System.exit(2);
+  }
+
+  private void run() throws IOException {
+    boolean tiny = options.containsKey("--tiny");
+    GpuShape shape = tiny ? GpuShape.TINY : GpuShape.LLAMA_8B;
+    DType type = DType.valueOf(options.getOrDefault("--type", "bf16").toUpperCase(Locale.ROOT));
+    TorchPeer peer = TorchPeer.find(options.get("--python"));
+    ObjectNode result = JSON.createObjectNode();
+    try (Kernels kernels = Backends.open("cuda", Runtime.getRuntime().availableProcessors())) {
+      Ops ops = new Ops(kernels);
+      System.out.println("device: " + kernels.device() + ", activations and matrices " + type);
+      torch = peer == null ? null : peer.ops(shape, type);
+      System.out.println(
+          torch == null ? "torch: none here" : "torch: " + torch.path("torch").asText());
+      if (torch != null && torch.has("failed") && !torch.path("failed").isEmpty()) {
+        System.out.println("torch could not do: " + torch.path("failed"));
+      }
+      try (TensorArena arena = ops.arena(TensorArena.Lifetime.STEP)) {
+        Stopwatch watch = new Stopwatch(arena.floats("fence", 1), tiny ? 0 : 0.05, tiny ? 1 : 5);
+        header();
+        new GpuOps(ops, shape, type, watch, this::report).run();
+      }
+      result.put("device", kernels.device());
+      result.put("type", type.name());
+      result.set("shape", JSON.valueToTree(shape.json()));
+      result.set("ops", JSON.valueToTree(rows));
+      result.set("torch", torch);
+      if (!options.containsKey("--no-models")) {
+        models(ops, type, tiny, peer, result);
+      }
+    }
+    String out = options.get("--out");
+    if (out != null) {
+      AtomicFiles.write(Path.of(out), result.toPrettyString() + "\n");
+    }
+  }
+
+  private void header() {
+    System.out.printf(
+        "%-30s %11s %9s %9s %7s %11s %8s%n",
+        "op", "us", "GB/s", "TFLOP/s", "% roof", "torch us", "ratio");
+  }
+
+  private void report(GpuOps.Row row) {
+    rows.add(row);
+    double peer =
+        torch == null ? Double.NaN : torch.path("seconds").path(row.op()).asDouble(Double.NaN);
+    System.out.printf(
+        Locale.ROOT,
+        "%-30s %11.1f %9.1f %9.2f %7s %11s %8s%n",
+        row.op(),
+        row.seconds() * 1e6,
+        row.bytes() / row.seconds() * 1e-9,
+        row.flop() / row.seconds() * 1e-12,
+        percentOfRoof(row),
+        Double.isNaN(peer) ? "-" : String.format(Locale.ROOT, "%.1f", peer * 1e6),
+        Double.isNaN(peer) ? "-" : String.format(Locale.ROOT, "%.2f", peer / row.seconds()));
+  }
+
+  /// Of the better of both copies and, where torch has one, its matrix product.
+  private String percentOfRoof(GpuOps.Row row) {
+    GpuOps.Row copy = rows.getFirst();
+    double seconds = copy.seconds();
+    double rate = 0;
+    if (torch != null) {
+      seconds = Math.min(seconds, torch.path("seconds").path("copy").asDouble(seconds));
+      double matmul = torch.path("seconds").path("matmul").asDouble(0);
+      rate = matmul == 0 ? 0 : matmulFlop() / matmul;
+    }
+    double least = row.bytes() / (copy.bytes() / seconds);
+    if (rate > 0) {
+      least = Math.max(least, row.flop() / rate);
+    } else if (row.flop() / Math.max(1, row.bytes()) > 100) {
+      return "-"; // limited by arithmetic, whose roof is not known
+    }
+    return String.format(Locale.ROOT, "%.0f", 100 * least / row.seconds());
+  }
+
+  private double matmulFlop() {
+    GpuShape s = options.containsKey("--tiny") ? GpuShape.TINY : GpuShape.LLAMA_8B;
+    return 2.0 * s.tokens() * s.hidden() * s.intermediate();
+  }
+
+  private void models(
+      Ops ops, DType type, boolean tiny, @Nullable TorchPeer peer, ObjectNode result)
+      throws IOException {
+    List<GpuModel> shapes =
+        tiny ? List.of(GpuModel.TINY) : List.of(GpuModel.LLAMA_1B, GpuModel.LLAMA_8B);
+    for (GpuModel shape : shapes) {
+      Map<String, Double> seconds = new LinkedHashMap<>(shape.generate(ops, type));
+      if (shape != GpuModel.LLAMA_8B) { // F32 weights, gradients and moments of 8B need 128 GB
+        seconds.putAll(shape.train(ops, tiny ? 16 : 2048));
+      }
+      JsonNode other = peer == null ? null : peer.model(shape, type);
+      result.set(shape.name(), JSON.valueToTree(seconds));
+      result.set(shape.name() + "-torch", other);
+      for (Map.Entry<String, Double> one : seconds.entrySet()) {
+        double theirs =
+            other == null
+                ? Double.NaN
+                : other.path("seconds").path(one.getKey()).asDouble(Double.NaN);
+        System.out.printf(
+            Locale.ROOT,
+            "%-30s %11.2f ms %s%n",
+            shape.name() + " " + one.getKey(),
+            one.getValue() * 1e3,
+            Double.isNaN(theirs)
+                ? ""
+                : String.format(
+                    Locale.ROOT,
+                    "torch %.2f ms, ratio %.2f",
+                    theirs * 1e3,
+                    theirs / one.getValue()));
+      }
+    }
+  }
+}

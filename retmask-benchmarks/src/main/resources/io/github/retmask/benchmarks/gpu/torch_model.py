@@ -1,0 +1,64 @@
+"""A Llama of random weights in transformers: seconds of prefill, decoding steps and a training step.
+
+Called as: python torch_model.py '{"layers": ..., ...}' bf16|f32; prints one JSON object.
+"""
+
+import json
+import sys
+import time
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+shape = json.loads(sys.argv[1])
+dtype = torch.bfloat16 if sys.argv[2] == "bf16" else torch.float32
+config = LlamaConfig(
+    vocab_size=shape["vocab"],
+    hidden_size=shape["hidden"],
+    intermediate_size=shape["intermediate"],
+    num_hidden_layers=shape["layers"],
+    num_attention_heads=shape["heads"],
+    num_key_value_heads=shape["kv_heads"],
+    tie_word_embeddings=shape["tied"],
+    max_position_embeddings=shape["prompt"] + shape["steps"] + 2,
+)
+torch.manual_seed(1)
+torch.set_default_dtype(dtype)
+with torch.device("cuda"):
+    model = LlamaForCausalLM._from_config(config, attn_implementation="sdpa")
+torch.set_default_dtype(torch.float32)
+seconds = {}
+
+
+def now():
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+@torch.inference_mode()
+def generate(rows, prefill, decode):
+    ids = torch.randint(0, shape["vocab"], (rows, shape["prompt"]), device="cuda")
+    for _ in range(2):
+        start = now()
+        out = model(ids, use_cache=True, logits_to_keep=1)
+        token = out.logits[:, -1].argmax(-1, keepdim=True)
+        seconds[prefill] = now() - start
+        start = now()
+        for _ in range(shape["steps"]):
+            out = model(token, past_key_values=out.past_key_values, use_cache=True)
+            token = out.logits[:, -1].argmax(-1, keepdim=True)
+        seconds[decode] = (now() - start) / shape["steps"]
+
+
+generate(1, "prefill", "decode")
+generate(2, "twin_prefill", "twin_decode")
+print(
+    json.dumps(
+        {
+            "torch": torch.__version__,
+            "dtype": sys.argv[2],
+            "seconds": seconds,
+            "peak_bytes": torch.cuda.max_memory_allocated(),
+        }
+    )
+)
