@@ -2,6 +2,7 @@ package io.github.retmask.kernels.cuda;
 
 import io.github.retmask.backend.Backend;
 import io.github.retmask.backend.Kernels;
+import java.nio.file.Path;
 import org.jspecify.annotations.Nullable;
 
 /// Hand-written CUDA kernels on an NVIDIA GPU, through JCuda.
@@ -26,7 +27,12 @@ public final class CudaBackend implements Backend {
 
   @Override
   public Kernels open(int threads) {
-    CudaLibrary.load();
+    return open(CudaLibrary.named(), threads);
+  }
+
+  /// Opens the backend on another driver than the system's.
+  static Kernels open(@Nullable Path driver, int threads) {
+    CudaLibrary.load(driver);
     return new CudaKernels(new Gpu(new CudaDriver(0)), threads);
   }
 }

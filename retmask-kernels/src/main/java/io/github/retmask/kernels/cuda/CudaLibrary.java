@@ -50,8 +50,8 @@ final class CudaLibrary {
     if (!system.equals("Linux amd64")) {
       return "runs on Linux amd64, this is " + system;
     }
-    String named = named();
-    if (named != null && !Files.isRegularFile(Path.of(named))) {
+    Path named = named();
+    if (named != null && !Files.isRegularFile(named)) {
       return "no file at " + named + ", which " + DRIVER_PROPERTY + " names as NVIDIA driver";
     }
     if (named == null && !isInstalled()) {
@@ -67,16 +67,16 @@ final class CudaLibrary {
       return probe(
           named == null
               ? SymbolLookup.libraryLookup(DRIVER, Arena.global())
-              : SymbolLookup.libraryLookup(Path.of(named), Arena.global()));
+              : SymbolLookup.libraryLookup(named, Arena.global()));
     } catch (IllegalArgumentException _) {
       return "the NVIDIA driver (" + (named == null ? DRIVER : named) + ") cannot be loaded";
     }
   }
 
   /// The driver asked for by name, or null for the system's.
-  private static @Nullable String named() {
-    String property = System.getProperty(DRIVER_PROPERTY);
-    return property != null ? property : System.getenv(DRIVER_VARIABLE);
+  static @Nullable Path named() {
+    String name = System.getProperty(DRIVER_PROPERTY, System.getenv(DRIVER_VARIABLE));
+    return name == null ? null : Path.of(name);
   }
 
   /// Whether the loader would find a driver, as far as files tell: spares machines without one the
@@ -133,13 +133,14 @@ final class CudaLibrary {
 
   /// Makes JCuda's driver binding usable. Call only after [#whyUnavailable] said null.
   ///
+  /// @param driver a driver library to use instead of the system's, or null
+  ///
   /// JCuda unpacks its library into a file of fixed name in the temporary directory and loads
   /// whatever lies there already; so it is given a directory that nobody else can write, for the
   /// moment of loading.
-  static synchronized void load() {
-    String named = named();
-    if (named != null) {
-      System.load(Path.of(named).toAbsolutePath().toString());
+  static synchronized void load(@Nullable Path driver) {
+    if (driver != null) {
+      System.load(driver.toAbsolutePath().toString()); // what is loaded is found by its name
     }
     loadBinding("JCudaDriver", "jcuda.driver.JCudaDriver");
   }

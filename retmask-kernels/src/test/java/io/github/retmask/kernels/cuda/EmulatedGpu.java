@@ -42,14 +42,6 @@ final class EmulatedGpu {
 
   private EmulatedGpu() {}
 
-  /// Makes the CUDA backend of this JVM use the emulated device, unless another driver is named
-  /// already.
-  static synchronized void use() {
-    if (System.getProperty(CudaLibrary.DRIVER_PROPERTY) == null) {
-      System.setProperty(CudaLibrary.DRIVER_PROPERTY, driver().toString());
-    }
-  }
-
   /// Path of the stand-in driver, built if need be.
   static synchronized Path driver() {
     if (built == null) {
@@ -60,8 +52,10 @@ final class EmulatedGpu {
 
   /// Chooses how the calls from now on run; nothing on a real device.
   static void schedule(Order order, Copies copies) {
-    String driver = System.getProperty(CudaLibrary.DRIVER_PROPERTY);
-    SymbolLookup library = SymbolLookup.libraryLookup(Path.of(driver), Arena.global());
+    if (TestGpu.isReal()) {
+      return;
+    }
+    SymbolLookup library = SymbolLookup.libraryLookup(driver(), Arena.global());
     library
         .find("emulator_schedule")
         .ifPresent(
