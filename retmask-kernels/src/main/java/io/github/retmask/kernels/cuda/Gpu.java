@@ -9,6 +9,7 @@ import java.io.InputStream;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.IntBuffer;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -22,6 +23,7 @@ import org.jspecify.annotations.Nullable;
 final class Gpu implements AutoCloseable, DeviceMemory {
   private static final long STAGING_BYTES = 4L << 20;
   private static final long ALIGNMENT = 256;
+  private static final int MOST_KEPT = 1024; // a plan per layer of several masks
 
   private final CudaDriver driver;
   private final int multiprocessors;
@@ -35,6 +37,7 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   private long scratchBytes;
   private long scratchUsed;
   private final List<Long> outgrown = new ArrayList<>(); // scratch memory of the op at hand
+  private final Map<IntBuffer, Long> kept = new HashMap<>(); // addresses by contents
   private @Nullable LayoutImage layoutImage; // of the latest layout: layers share it
   private int users = 1; // the backend and every slab of memory: the last one closes the driver
   private boolean closed;
@@ -141,6 +144,33 @@ final class Gpu implements AutoCloseable, DeviceMemory {
     try (Arena arena = Arena.ofConfined()) {
       return upload(arena.allocateFrom(ValueLayout.JAVA_FLOAT, values));
     }
+  }
+
+  /// A small array in memory of its own, for [CudaDriver#free].
+  long store(int... values) {
+    long address = driver.allocate((long) values.length * Integer.BYTES);
+    try (Arena arena = Arena.ofConfined()) {
+      write(address, arena.allocateFrom(ValueLayout.JAVA_INT, values));
+    }
+    return address;
+  }
+
+  /// A small array that will be wanted again: copied once as long as few others come.
+  long keep(int... values) {
+    Long address = kept.get(IntBuffer.wrap(values));
+    if (address == null) {
+      if (kept.size() == MOST_KEPT) {
+        freeKept();
+      }
+      address = store(values);
+      kept.put(IntBuffer.wrap(values.clone()), address);
+    }
+    return address;
+  }
+
+  private void freeKept() {
+    kept.values().forEach(driver::free);
+    kept.clear();
   }
 
   private long upload(MemorySegment values) {
@@ -258,6 +288,7 @@ final class Gpu implements AutoCloseable, DeviceMemory {
     if (layoutImage != null) {
       layoutImage.close();
     }
+    freeKept();
     freeOutgrown();
     if (scratchBytes > 0) {
       driver.free(scratch);

@@ -1,8 +1,6 @@
 package io.github.retmask.kernels.cuda;
 
 import io.github.retmask.backend.BatchLayout;
-import java.lang.foreign.Arena;
-import java.lang.foreign.ValueLayout;
 import java.util.HashMap;
 import java.util.Map;
 
@@ -26,16 +24,8 @@ final class LayoutImage implements AutoCloseable {
       structs[4 * r + 3] = layout.keyStart(r);
       java.util.Arrays.fill(owners, layout.tokenStart(r), layout.tokenStart(r + 1), r);
     }
-    rows = store(structs);
-    rowOf = store(owners);
-  }
-
-  private long store(int[] values) {
-    long address = gpu.driver().allocate((long) values.length * Integer.BYTES);
-    try (Arena arena = Arena.ofConfined()) {
-      gpu.write(address, arena.allocateFrom(ValueLayout.JAVA_INT, values));
-    }
-    return address;
+    rows = gpu.store(structs);
+    rowOf = gpu.store(owners);
   }
 
   BatchLayout layout() {
@@ -66,7 +56,7 @@ final class LayoutImage implements AutoCloseable {
         pairs[at++] = first;
       }
     }
-    return store(pairs);
+    return gpu.store(pairs);
   }
 
   static int tileCount(BatchLayout layout, int tokens) {

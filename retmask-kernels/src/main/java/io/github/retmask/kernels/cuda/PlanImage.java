@@ -26,6 +26,6 @@ record PlanImage(long heads, long means) {
         structs[at++] = plan.window(r, h);
       }
     }
-    return new PlanImage(gpu.upload(structs), constants == null ? 0 : gpu.upload(constants));
+    return new PlanImage(gpu.keep(structs), constants == null ? 0 : gpu.upload(constants));
   }
 }
