@@ -61,7 +61,6 @@ __attribute__((format(printf, 2, 3))) int refuse(int result, const char* format,
   va_start(arguments, format);
   vsnprintf(last_error, sizeof last_error, format, arguments);
   va_end(arguments);
-  fprintf(stderr, "emulated GPU: %s\n", last_error);
   return result;
 }
 
@@ -139,23 +138,29 @@ int allocate(Address* out, size_t bytes) {
   return SUCCESS;
 }
 
+// Whether the bytes between the end of an allocation and that of its page are untouched.
+bool is_whole(const std::pair<const Address, Block>& allocation) {
+  const char* start = (const char*)allocation.first;
+  for (size_t k = allocation.second.bytes; k % ALIGNMENT != 0; k++) {
+    if (start[k] != ((const char*)&CANARY)[k & 1]) {
+      return false;
+    }
+  }
+  return true;
+}
+
 int release(Address a) {
   auto i = allocations.find(a);
   if (i == allocations.end()) {
     return refuse(INVALID_VALUE, "free of %llx, which is no allocation", a);
   }
   const Block b = i->second;
-  int result = SUCCESS;
-  for (size_t k = b.bytes; k % ALIGNMENT != 0; k++) {
-    if (((const char*)a)[k] != ((const char*)&CANARY)[k & 1]) {
-      result = refuse(ILLEGAL_ADDRESS, "something wrote past the end of %zu bytes of memory", b.bytes);
-      break;
-    }
-  }
+  const bool whole = is_whole(*i);
   used -= b.bytes;
   munmap(b.map, b.mapped);
   allocations.erase(i);
-  return result;
+  return whole ? SUCCESS
+               : refuse(ILLEGAL_ADDRESS, "something wrote past the end of %zu bytes", b.bytes);
 }
 
 // --- streams ----------------------------------------------------------------------------------------
@@ -319,6 +324,17 @@ struct Call {
     if (!failure.empty()) {
       const bool access = failure.find("illegal access") != std::string::npos;
       return refuse(access ? ILLEGAL_ADDRESS : LAUNCH_FAILED, "%s", failure.c_str());
+    }
+    for (int i = 0; i < function->kernel->parameters; i++) {
+      if (function->kernel->parameter[i].pointer) {
+        Address a;
+        memcpy(&a, pointers[i], 8);
+        const auto* allocation = a == 0 ? nullptr : allocation_before(a);
+        if (allocation != nullptr && !is_whole(*allocation)) {
+          return refuse(ILLEGAL_ADDRESS, "%s wrote past the end of an allocation of %zu bytes",
+                        function->kernel->name, allocation->second.bytes);
+        }
+      }
     }
     return SUCCESS;
   }

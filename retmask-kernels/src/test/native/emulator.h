@@ -208,18 +208,18 @@ struct Thread {
   Copies* copies;
 };
 
-// One warp operation under way: completed by the last lane of its mask.
+// One warp operation under way, if a lane has arrived: completed by the last lane of its mask.
 struct Meeting {
   unsigned mask, arrived;
   int line;
   void (*finish)(struct Warp& warp, unsigned lanes);
 };
 
-static constexpr int GIVEN = 32, TAKEN = 16;
+static constexpr int GIVEN = 32, TAKEN = 16, MEETINGS = 8;
 
 struct Warp {
   unsigned live, ready;  // lanes that have not returned; of these, those that do not wait
-  Meeting meetings[32];  // by the lowest lane of the mask
+  Meeting meetings[MEETINGS];  // first that of all lanes
   alignas(16) unsigned char given[32][GIVEN];  // what each lane brings to a meeting
   alignas(16) unsigned char taken[32][TAKEN];  // what it takes from it
 };
@@ -251,6 +251,25 @@ void load_matrices(Warp& warp, unsigned lanes);
 
 inline unsigned char* shared_memory() { return block->shared; }
 
+// The meeting of the lanes of `mask`, begun or not.
+inline Meeting& meeting_of(Warp& warp, unsigned mask) {
+  if (mask == ~0u) {
+    return warp.meetings[0];
+  }
+  Meeting* free = nullptr;
+  for (Meeting* m = warp.meetings + 1; m < warp.meetings + MEETINGS; m++) {
+    if (m->arrived == 0) {
+      free = m;
+    } else if (m->mask == mask) {
+      return *m;
+    }
+  }
+  if (free == nullptr) {
+    fail("more than %d masks in one warp at once", MEETINGS);
+  }
+  return *free;
+}
+
 // This lane's part in a warp operation of `mask`: brings `given`; `finish` runs once, when all lanes
 // are there, and writes what each takes.
 template <class G>
@@ -263,14 +282,14 @@ inline void meet(
   if ((mask & bit) == 0) {
     fail("line %d: lane %d is not in its own mask %08x", line, me.lane, mask);
   }
-  Meeting& meeting = warp.meetings[__builtin_ctz(mask)];
+  Meeting& meeting = meeting_of(warp, mask);
   if (meeting.arrived == 0) {
     meeting.mask = mask;
     meeting.line = line;
     meeting.finish = finish;
-  } else if (meeting.mask != mask || meeting.line != line || meeting.finish != finish) {
-    fail("the warp diverged: its lanes meet in warp operations at lines %d (mask %08x) and %d (%08x)",
-         meeting.line, meeting.mask, line, mask);
+  } else if (meeting.line != line || meeting.finish != finish) {
+    fail("the warp diverged: its lanes meet in different warp operations, at lines %d and %d",
+         meeting.line, line);
   }
   std::memcpy(warp.given[me.lane], &given, sizeof(G));
   meeting.arrived |= bit;

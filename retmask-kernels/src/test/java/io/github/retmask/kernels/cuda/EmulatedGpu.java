@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
+import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.SymbolLookup;
 import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
@@ -52,24 +53,29 @@ final class EmulatedGpu {
 
   /// Chooses how the calls from now on run; nothing on a real device.
   static void schedule(Order order, Copies copies) {
+    call("emulator_schedule", order.ordinal(), copies.ordinal());
+  }
+
+  /// Makes the device usable again after a kernel that failed, which on a real one ends the context.
+  static void recover() {
+    call("emulator_recover");
+  }
+
+  private static void call(String function, int... arguments) {
     if (TestGpu.isReal()) {
       return;
     }
-    SymbolLookup library = SymbolLookup.libraryLookup(driver(), Arena.global());
-    library
-        .find("emulator_schedule")
-        .ifPresent(
-            address -> {
-              try {
-                Linker.nativeLinker()
-                    .downcallHandle(
-                        address,
-                        FunctionDescriptor.ofVoid(ValueLayout.JAVA_INT, ValueLayout.JAVA_INT))
-                    .invoke(order.ordinal(), copies.ordinal());
-              } catch (Throwable e) {
-                throw new AssertionError(e);
-              }
-            });
+    MemoryLayout[] types = new MemoryLayout[arguments.length];
+    Arrays.fill(types, ValueLayout.JAVA_INT);
+    try {
+      Linker.nativeLinker()
+          .downcallHandle(
+              SymbolLookup.libraryLookup(driver(), Arena.global()).find(function).orElseThrow(),
+              FunctionDescriptor.ofVoid(types))
+          .invokeWithArguments(Arrays.stream(arguments).boxed().toList());
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
   }
 
   private static Path build(String library) {

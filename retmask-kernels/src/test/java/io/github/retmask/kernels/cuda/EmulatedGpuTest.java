@@ -1,16 +1,291 @@
 package io.github.retmask.kernels.cuda;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import jcuda.driver.CUmodule;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
-/// The emulated device itself.
+/// The emulated device itself: right kernels have the same right bits in all orders, and faults are
+/// found and named. The kernels are in `src/test/native/probes.cu`.
 class EmulatedGpuTest {
+  private static CudaDriver driver;
+  private static CUmodule probes;
+
+  @BeforeAll
+  static void open() {
+    Assumptions.assumeFalse(TestGpu.isReal(), "tests the emulated device, this one is real");
+    CudaLibrary.load(EmulatedGpu.driver());
+    driver = new CudaDriver(0);
+    probes =
+        driver.loadModule(
+            ptx(
+                "probe_block_sum .u64 .u64 .u32",
+                "probe_reverse .u64 .u64 .u32",
+                "probe_product .u64 .u64 .u64",
+                "probe_votes .u64",
+                "probe_write .u64 .u32",
+                "probe_write_wide .u64 .u32",
+                "probe_index .u64 .u32",
+                "probe_shared .u64 .u32",
+                "probe_diverge .u64 .u32"),
+            "probes");
+  }
+
+  @AfterEach
+  void recover() {
+    EmulatedGpu.recover();
+    EmulatedGpu.schedule(EmulatedGpu.Order.ASCENDING, EmulatedGpu.Copies.LATE);
+  }
+
+  @AfterAll
+  static void close() {
+    if (driver != null) {
+      driver.close();
+    }
+  }
+
   @Test
   void saysWhatItIs() {
-    CudaLibrary.load(EmulatedGpu.driver());
-    try (CudaDriver driver = new CudaDriver(0)) {
-      assertEquals("host emulation", driver.deviceName());
+    assertEquals("host emulation", driver.deviceName());
+  }
+
+  // --- right kernels --------------------------------------------------------------------------
+
+  @Test
+  void barriersAndShufflesAddTheSameBitsInEveryOrder() {
+    float[] x = numbers(256);
+    List<float[]> results = inAllOrders(() -> run("probe_block_sum", 32, 256, 64, 0, x));
+    assertAllEqual(results);
+    double sum = 0;
+    for (float v : x) {
+      sum += v;
     }
+    assertEquals(sum, results.getFirst()[0], 1e-5);
+  }
+
+  @Test
+  void copiesInTheBackgroundLandBeforeTheirWait() {
+    float[] x = numbers(128);
+    List<float[]> results = inAllOrders(() -> run("probe_reverse", 128, 32, 512, 0, x));
+    assertAllEqual(results);
+    for (int i = 0; i < 128; i++) {
+      assertEquals(x[127 - i], results.getFirst()[i]);
+    }
+  }
+
+  @Test
+  void tensorCoresMultiply() {
+    Random random = new Random(5);
+    float[] a = new float[256];
+    float[] b = new float[128];
+    for (int i = 0; i < a.length; i++) {
+      a[i] = random.nextInt(-20, 20);
+    }
+    for (int i = 0; i < b.length; i++) {
+      b[i] = random.nextInt(-20, 20);
+    }
+    float[] want = new float[128];
+    for (int i = 0; i < 16; i++) {
+      for (int j = 0; j < 8; j++) {
+        for (int k = 0; k < 16; k++) {
+          want[i * 8 + j] += a[i * 16 + k] * b[k * 8 + j];
+        }
+      }
+    }
+    inAllOrders(
+        () -> {
+          long deviceA = upload(a);
+          long deviceB = upload(b);
+          long out = driver.allocate(512);
+          launch("probe_product")
+              .address(out)
+              .address(deviceA)
+              .address(deviceB)
+              .run(1, 1, 1, 32, 1024);
+          float[] result = download(out, 128);
+          assertArrayEquals(want, result);
+          List.of(deviceA, deviceB, out).forEach(driver::free);
+          return result;
+        });
+  }
+
+  @Test
+  void halvesOfAWarpTakePartInOperationsOfTheirOwn() {
+    inAllOrders(
+        () -> {
+          long out = driver.allocate(128);
+          launch("probe_votes").address(out).run(1, 32);
+          float[] result = download(out, 32);
+          for (int lane = 0; lane < 32; lane++) {
+            int want =
+                lane % 2 == 0 ? 2 * (lane / 4) : (lane ^ 2) + (lane ^ 4) + (lane ^ 8) + (lane ^ 16);
+            assertEquals(want, Float.floatToRawIntBits(result[lane]));
+          }
+          driver.free(out);
+          return result;
+        });
+  }
+
+  // --- faults ---------------------------------------------------------------------------------
+
+  @Test
+  void missingBarrierGivesOtherBitsInAnotherOrder() {
+    assertDiffer(inAllOrders(() -> run("probe_block_sum", 32, 256, 64, 1, numbers(256))));
+  }
+
+  @Test
+  void missingWaitGivesOtherBitsWhenCopiesLandLate() {
+    assertDiffer(inAllOrders(() -> run("probe_reverse", 128, 32, 512, 1, numbers(128))));
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      textBlock =
+          """
+          probe_write      | 9    | past the end of an allocation of 36 bytes
+          probe_write      | 12   | 12 bytes past the end of an allocation of 36 bytes
+          probe_write      | -2000| before an allocation of 36 bytes
+          probe_write_wide | 1    | not aligned to its type
+          probe_index      | 4    | past the end of an array
+          probe_shared     | 100  | past the end of 100 bytes of shared memory
+          probe_shared     | 128  | 28 bytes past the end of 100 bytes of shared memory
+          probe_diverge    | 0    | stuck in the warp operation
+          probe_diverge    | 1    | a shuffle: lane 0 reads lane 8, which takes no part
+          probe_diverge    | 2    | the warp diverged
+          """)
+  void faultIsNamed(String kernel, int n, String words) {
+    int threads = kernel.equals("probe_diverge") ? 64 : 1;
+    long out = driver.allocate(threads == 1 ? 36 : 256);
+    launch(kernel).address(out).integer(n).run(1, 1, 1, threads, 100);
+    String message = assertThrows(IllegalStateException.class, driver::synchronize).getMessage();
+    assertTrue(message.contains(words), message);
+    assertTrue(message.contains(kernel), message);
+  }
+
+  @Test
+  void pointerThatIsNoneOfTheDeviceIsRefused() {
+    Launch launch = launch("probe_write").address(4096).integer(0);
+    assertThrows(IllegalStateException.class, () -> launch.run(1, 1));
+  }
+
+  @Test
+  void kernelWithOtherParametersThanItsPtxIsRefused() {
+    CUmodule stale = driver.loadModule(ptx("probe_write .u64 .u64"), "stale");
+    assertThrows(IllegalStateException.class, () -> driver.function(stale, "probe_write"));
+    assertThrows(IllegalStateException.class, () -> driver.function(stale, "probe_index"));
+  }
+
+  @Test
+  void pinnedMemoryIsReadWhenTheCopyRuns() {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment host = arena.allocate(4096, 4096);
+      driver.pin(host);
+      long device = driver.allocate(4);
+      driver.copyToDevice(device, host.asSlice(0, 4));
+      host.set(ValueLayout.JAVA_FLOAT, 0, 7f); // too early
+      assertEquals(7f, download(device, 1)[0]);
+      driver.unpin(host);
+      driver.free(device);
+    }
+  }
+
+  // --- helpers --------------------------------------------------------------------------------
+
+  /// What the driver reads of PTX: names and parameters of entries.
+  private static byte[] ptx(String... entries) {
+    StringBuilder text = new StringBuilder(".version 8.0\n.target sm_80\n");
+    for (String entry : entries) {
+      List<String> words = List.of(entry.split(" "));
+      List<String> parameters = new ArrayList<>();
+      for (String type : words.subList(1, words.size())) {
+        parameters.add("\t.param " + type + " p" + parameters.size());
+      }
+      text.append(
+          ".visible .entry %s(\n%s\n)\n{\n}\n"
+              .formatted(words.getFirst(), String.join(",\n", parameters)));
+    }
+    return text.toString().getBytes(StandardCharsets.UTF_8);
+  }
+
+  private static Launch launch(String kernel) {
+    return new Launch(driver).begin(driver.function(probes, kernel), kernel);
+  }
+
+  /// Runs a kernel of `(out, x, n)` on one block.
+  private static float[] run(String kernel, int size, int threads, int shared, int n, float... x) {
+    long in = upload(x);
+    long out = driver.allocate(4L * size);
+    launch(kernel).address(out).address(in).integer(n).run(1, 1, 1, threads, shared);
+    float[] result = download(out, size);
+    driver.free(in);
+    driver.free(out);
+    return result;
+  }
+
+  private static long upload(float... values) {
+    long device = driver.allocate(4L * values.length);
+    try (Arena arena = Arena.ofConfined()) {
+      driver.copyToDevice(device, arena.allocateFrom(ValueLayout.JAVA_FLOAT, values));
+      driver.synchronize();
+    }
+    return device;
+  }
+
+  private static float[] download(long device, int size) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment values = arena.allocate(ValueLayout.JAVA_FLOAT, size);
+      driver.copyToHost(values, device);
+      driver.synchronize();
+      return values.toArray(ValueLayout.JAVA_FLOAT);
+    }
+  }
+
+  private static float[] numbers(int n) {
+    Random random = new Random(3);
+    float[] x = new float[n];
+    for (int i = 0; i < n; i++) {
+      x[i] = random.nextFloat() - 0.5f;
+    }
+    return x;
+  }
+
+  private static List<float[]> inAllOrders(java.util.function.Supplier<float[]> call) {
+    List<float[]> results = new ArrayList<>();
+    for (EmulatedGpu.Order order : EmulatedGpu.Order.values()) {
+      for (EmulatedGpu.Copies copies : EmulatedGpu.Copies.values()) {
+        EmulatedGpu.schedule(order, copies);
+        results.add(call.get());
+      }
+    }
+    return results;
+  }
+
+  private static void assertAllEqual(List<float[]> results) {
+    results.forEach(r -> assertArrayEquals(results.getFirst(), r));
+  }
+
+  private static void assertDiffer(List<float[]> results) {
+    assertFalse(
+        results.stream().allMatch(r -> Arrays.equals(results.getFirst(), r)),
+        "the fault is not to be seen");
   }
 }
