@@ -1,0 +1,429 @@
+// Root-mean-square norm (Zhang and Sennrich 2019) over rows of [R,W]: rstd = 1 / sqrt(mean(x^2) + eps),
+// out = x rstd weight. Limited by memory: a row is read once.
+//
+// A team works on a row: 1 to 32 neighbouring lanes of a warp, or a whole block where rows are long.
+// Its threads keep the first packs of the row in registers between the sum and its use and read the
+// rest of a very long row again. Thread t takes the packs t, t + team, ...: the order of a sum depends
+// on the row's length alone.
+#include "packs.cuh"
+
+// The same sum in each thread of a team, which is a power of two up to 32, or the block; all threads of
+// the block call it. `parts` is shared, [2][warps], and `turn` the number of earlier calls: two rooms
+// in turn spare a barrier.
+__device__ __forceinline__ float team_sum(float v, int team, float* parts, int turn) {
+  for (int offset = min(team, WARP) / 2; offset > 0; offset >>= 1) {
+    v += __shfl_xor_sync(ALL_LANES, v, offset);
+  }
+  if (team <= WARP) {
+    return v;
+  }
+  const int warps = blockDim.x / WARP;
+  float* room = parts + turn % 2 * warps;
+  if (threadIdx.x % WARP == 0) {
+    room[threadIdx.x / WARP] = v;
+  }
+  __syncthreads();
+  float sum = 0;
+  for (int w = 0; w < warps; w++) {
+    sum += room[w];
+  }
+  return sum;
+}
+
+// --- forward ----------------------------------------------------------------------------------------
+
+// Packs of a row that a thread keeps.
+static constexpr int HELD = 4;
+
+template <class T, int N>
+__device__ __forceinline__ float add_squares(float sum, const Pack<T, N>& x) {
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    const float value = to_float(x.at[i]);
+    sum = fmaf(value, value, sum);
+  }
+  return sum;
+}
+
+template <class T, int N>
+__device__ __forceinline__ Pack<T, N> scaled(
+    const Pack<T, N>& x, float scale, const Pack<float, N>& w) {
+  Pack<float, N> product;
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    product.at[i] = to_float(x.at[i]) * scale * w.at[i];
+  }
+  return rounded<T>(product);
+}
+
+template <class T>
+__device__ __forceinline__ void rms_norm(
+    T* __restrict__ out,
+    float* __restrict__ rstd,
+    const T* __restrict__ x,
+    const void* __restrict__ weight,
+    int type,
+    long long rows,
+    int width,
+    float eps,
+    int team) {
+  constexpr int N = PACK<T>;
+  SHARED_MEMORY(shared);
+  const int teams = blockDim.x / team;
+  const int lane = threadIdx.x % team;
+  const int packs = (width + N - 1) / N;
+  const bool wide = width % N == 0 && is_wide(out, x, weight);
+  const int rest = lane + (wide ? HELD * team : 0);  // the first pack that is not kept
+  int turn = 0;
+  for (long long first = (long long)blockIdx.x * teams; first < rows;
+       first += (long long)gridDim.x * teams) {
+    const long long row = first + threadIdx.x / team;
+    const int mine = row < rows ? packs : 0;
+    const T* xs = x + row * width;
+    T* outs = out + row * width;
+    uint4 held[HELD];
+    float squares = 0;
+    if (wide) {
+#pragma unroll
+      for (int k = 0; k < HELD; k++) {
+        if (lane + k * team < mine) {
+          held[k] = ((const uint4*)xs)[lane + k * team];
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < HELD; k++) {
+        if (lane + k * team < mine) {
+          squares = add_squares(squares, elements<T>(held[k]));
+        }
+      }
+    }
+#pragma unroll 1
+    for (int p = rest; p < mine; p += team) {
+      squares = add_squares(squares, load_pack<N>(xs, p * N, width, wide));
+    }
+    const float scale =
+        1.f / sqrtf(team_sum(squares, team, (float*)shared, turn++) / (float)width + eps);
+    if (wide) {
+#pragma unroll
+      for (int k = 0; k < HELD; k++) {
+        const int p = lane + k * team;
+        if (p < mine) {
+          const Pack<float, N> w = load_weights<N>(weight, type, p * N, width, true);
+          ((uint4*)outs)[p] = words(scaled(elements<T>(held[k]), scale, w));
+        }
+      }
+    }
+#pragma unroll 1
+    for (int p = rest; p < mine; p += team) {
+      const Pack<T, N> again = load_pack<N>(xs, p * N, width, wide);
+      const Pack<float, N> w = load_weights<N>(weight, type, p * N, width, wide);
+      store_pack(outs, p * N, width, wide, scaled(again, scale, w));
+    }
+    if (lane == 0 && row < rows) {
+      rstd[row] = scale;
+    }
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(512, 2) rms_norm_f32(
+    float* out,
+    float* rstd,
+    const float* x,
+    const void* weight,
+    int type,
+    long long rows,
+    int width,
+    float eps,
+    int team) {
+  rms_norm(out, rstd, x, weight, type, rows, width, eps, team);
+}
+EXPORT_KERNEL(rms_norm_f32)
+
+extern "C" __global__ void __launch_bounds__(512, 2) rms_norm_bf16(
+    bf16* out,
+    float* rstd,
+    const bf16* x,
+    const void* weight,
+    int type,
+    long long rows,
+    int width,
+    float eps,
+    int team) {
+  rms_norm(out, rstd, x, weight, type, rows, width, eps, team);
+}
+EXPORT_KERNEL(rms_norm_bf16)
+
+// --- backward ---------------------------------------------------------------------------------------
+// With g = dOut weight: dx (+)= rstd (g - x rstd^2 mean(g x)), dWeight += sum over rows of dOut x rstd.
+//
+// Block b walks through rows [b chunk, (b + 1) chunk), its teams in turn. A thread always has the same
+// columns and sums the weight's gradient of its rows; the teams of a block add theirs into
+// partial[b,:], and a second kernel adds the blocks. Two forms with the same order of sums: one keeps
+// rows and sums in registers, the other, for rows of odd length or very long ones, in memory.
+
+// Packs of x and of dOut that a thread keeps: eight elements of either type.
+template <class T>
+static constexpr int HELD_BACKWARD = 8 / PACK<T>;
+
+// One pack of one row: g . x is added to `dot`.
+template <class T, int N>
+__device__ __forceinline__ float add_products(
+    float dot, const Pack<T, N>& d, const Pack<T, N>& x, const Pack<float, N>& w) {
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    dot = fmaf(to_float(d.at[i]) * w.at[i], to_float(x.at[i]), dot);
+  }
+  return dot;
+}
+
+// dx = rstd (g + x factor), and dOut x rstd onto the weight's gradient.
+template <class T, int N>
+__device__ __forceinline__ Pack<float, N> gradient(
+    Pack<float, N>& weight_sum,
+    const Pack<T, N>& d,
+    const Pack<T, N>& x,
+    const Pack<float, N>& w,
+    float rstd,
+    float factor) {
+  Pack<float, N> dx;
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    const float dy = to_float(d.at[i]);
+    const float value = to_float(x.at[i]);
+    weight_sum.at[i] = fmaf(dy, value * rstd, weight_sum.at[i]);
+    dx.at[i] = fmaf(value, factor, dy * w.at[i]) * rstd;
+  }
+  return dx;
+}
+
+// Sets dx or adds to it.
+template <class T, int N>
+__device__ __forceinline__ void store_gradient(
+    T* dx, int at, int width, bool wide, Pack<float, N> value, bool into) {
+  if (into) {
+    const Pack<T, N> before = load_pack<N>(dx, at, width, wide);
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+      value.at[i] += to_float(before.at[i]);
+    }
+  }
+  store_pack(dx, at, width, wide, rounded<T>(value));
+}
+
+// The rows of a block and where a team sums dOut x rstd.
+template <class T>
+struct BackwardRows {
+  T* __restrict__ dx;
+  const T* __restrict__ d_out;
+  const T* __restrict__ x;
+  const float* __restrict__ rstd;
+  const void* __restrict__ weight;
+  int type;
+  int width;
+  bool into_dx;
+  int team;
+  long long start;
+  long long end;
+  float* sums;
+};
+
+template <class T>
+__device__ __forceinline__ void backward_in_registers(const BackwardRows<T>& b, float* shared) {
+  constexpr int N = PACK<T>;
+  const int teams = blockDim.x / b.team;
+  const int lane = threadIdx.x % b.team;
+  const int packs = b.width / N;
+  Pack<float, N> sums[HELD_BACKWARD<T>] = {};
+  int turn = 0;
+  for (long long first = b.start; first < b.end; first += teams) {
+    const long long row = first + threadIdx.x / b.team;
+    const int mine = row < b.end ? packs : 0;
+    const long long from = row * packs + lane;
+    uint4 x[HELD_BACKWARD<T>];
+    uint4 d[HELD_BACKWARD<T>];
+#pragma unroll
+    for (int k = 0; k < HELD_BACKWARD<T>; k++) {
+      if (lane + k * b.team < mine) {
+        x[k] = ((const uint4*)b.x)[from + k * b.team];
+        d[k] = ((const uint4*)b.d_out)[from + k * b.team];
+      }
+    }
+    const float scale = row < b.end ? b.rstd[row] : 0.f;
+    float dot = 0;
+#pragma unroll
+    for (int k = 0; k < HELD_BACKWARD<T>; k++) {
+      const int p = lane + k * b.team;
+      if (p < mine) {
+        const Pack<float, N> w = load_weights<N>(b.weight, b.type, p * N, b.width, true);
+        dot = add_products(dot, elements<T>(d[k]), elements<T>(x[k]), w);
+      }
+    }
+    const float mean = team_sum(dot, b.team, shared, turn++) / (float)b.width;
+    const float factor = -scale * scale * mean;
+#pragma unroll
+    for (int k = 0; k < HELD_BACKWARD<T>; k++) {
+      const int p = lane + k * b.team;
+      if (p < mine) {
+        const Pack<float, N> w = load_weights<N>(b.weight, b.type, p * N, b.width, true);
+        const Pack<float, N> value =
+            gradient(sums[k], elements<T>(d[k]), elements<T>(x[k]), w, scale, factor);
+        store_gradient(b.dx + row * b.width, p * N, b.width, true, value, b.into_dx);
+      }
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < HELD_BACKWARD<T>; k++) {
+    const int p = lane + k * b.team;
+    if (p < packs) {
+      store_pack(b.sums, p * N, b.width, is_wide(b.sums), sums[k]);
+    }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void backward_in_memory(const BackwardRows<T>& b, float* shared) {
+  constexpr int N = PACK<T>;
+  const int teams = blockDim.x / b.team;
+  const int lane = threadIdx.x % b.team;
+  for (int p = lane; p * N < b.width; p += b.team) {
+    store_pack(b.sums, p * N, b.width, false, Pack<float, N>());
+  }
+  int turn = 0;
+  for (long long first = b.start; first < b.end; first += teams) {
+    const long long row = first + threadIdx.x / b.team;
+    const int mine = row < b.end ? b.width : 0;
+    const T* x = b.x + row * b.width;
+    const T* d = b.d_out + row * b.width;
+    const bool wide = is_wide(x, d, b.dx + row * b.width) && is_wide(b.weight);
+    const float scale = row < b.end ? b.rstd[row] : 0.f;
+    float dot = 0;
+#pragma unroll 1
+    for (int at = lane * N; at < mine; at += b.team * N) {
+      const Pack<float, N> w = load_weights<N>(b.weight, b.type, at, b.width, wide);
+      dot = add_products(
+          dot, load_pack<N>(d, at, b.width, wide), load_pack<N>(x, at, b.width, wide), w);
+    }
+    const float mean = team_sum(dot, b.team, shared, turn++) / (float)b.width;
+    const float factor = -scale * scale * mean;
+#pragma unroll 1
+    for (int at = lane * N; at < mine; at += b.team * N) {
+      const Pack<float, N> w = load_weights<N>(b.weight, b.type, at, b.width, wide);
+      Pack<float, N> sum = load_pack<N>(b.sums, at, b.width, false);
+      const Pack<float, N> value = gradient(
+          sum, load_pack<N>(d, at, b.width, wide), load_pack<N>(x, at, b.width, wide), w, scale,
+          factor);
+      store_pack(b.sums, at, b.width, false, sum);
+      store_gradient(b.dx + row * b.width, at, b.width, wide, value, b.into_dx);
+    }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void rms_norm_backward(
+    T* dx,
+    float* partial,
+    const T* d_out,
+    const T* x,
+    const float* rstd,
+    const void* weight,
+    int type,
+    long long rows,
+    int width,
+    int into_dx,
+    int team,
+    long long chunk) {
+  SHARED_MEMORY(shared);
+  float* floats = (float*)shared;  // [2][warps] of team_sum, or [teams][W] where teams are warps or less
+  const int teams = blockDim.x / team;
+  const long long start = blockIdx.x * chunk;
+  float* sums = partial + (long long)blockIdx.x * width;
+  const BackwardRows<T> b = {
+      dx, d_out, x, rstd, weight, type, width, into_dx != 0, team, start, min(rows, start + chunk),
+      teams == 1 ? sums : floats + threadIdx.x / team * width};
+  if (width % PACK<T> == 0 && width <= team * HELD_BACKWARD<T> * PACK<T> && is_wide(dx, d_out, x) &&
+      is_wide(weight)) {
+    backward_in_registers(b, floats);
+  } else {
+    backward_in_memory(b, floats);
+  }
+  if (teams > 1) {
+    __syncthreads();
+    for (int c = threadIdx.x; c < width; c += blockDim.x) {
+      float sum = 0;
+      for (int t = 0; t < teams; t++) {
+        sum += floats[t * width + c];
+      }
+      sums[c] = sum;
+    }
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(1024) rms_norm_backward_f32(
+    float* dx,
+    float* partial,
+    const float* d_out,
+    const float* x,
+    const float* rstd,
+    const void* weight,
+    int type,
+    long long rows,
+    int width,
+    int into_dx,
+    int team,
+    long long chunk) {
+  rms_norm_backward(
+      dx, partial, d_out, x, rstd, weight, type, rows, width, into_dx, team, chunk);
+}
+EXPORT_KERNEL(rms_norm_backward_f32)
+
+extern "C" __global__ void __launch_bounds__(1024) rms_norm_backward_bf16(
+    bf16* dx,
+    float* partial,
+    const bf16* d_out,
+    const bf16* x,
+    const float* rstd,
+    const void* weight,
+    int type,
+    long long rows,
+    int width,
+    int into_dx,
+    int team,
+    long long chunk) {
+  rms_norm_backward(
+      dx, partial, d_out, x, rstd, weight, type, rows, width, into_dx, team, chunk);
+}
+EXPORT_KERNEL(rms_norm_backward_bf16)
+
+// dWeight[c] += the sum of partial[b,c] over the blocks b. A block of 32 warps takes 32 columns, warp
+// w of it the rows w, w + 32, ...
+__device__ __forceinline__ void add_partials(
+    float* __restrict__ d_weight, const float* __restrict__ partial, int blocks, int width) {
+  SHARED_MEMORY(shared);
+  float* sums = (float*)shared;  // [32 warps][32 columns]
+  const int lane = threadIdx.x % WARP;
+  const int warp = threadIdx.x / WARP;
+  const int column = blockIdx.x * WARP + lane;
+  float sum = 0;
+  if (column < width) {
+#pragma unroll 8
+    for (int b = warp; b < blocks; b += 32) {
+      sum += partial[(long long)b * width + column];
+    }
+  }
+  sums[threadIdx.x] = sum;
+  __syncthreads();
+  if (warp == 0 && column < width) {
+    float total = d_weight[column];
+#pragma unroll
+    for (int w = 0; w < 32; w++) {
+      total += sums[w * WARP + lane];
+    }
+    d_weight[column] = total;
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(1024)
+    rms_norm_weight_gradient(float* d_weight, const float* partial, int blocks, int width) {
+  add_partials(d_weight, partial, blocks, width);
+}
+EXPORT_KERNEL(rms_norm_weight_gradient)
