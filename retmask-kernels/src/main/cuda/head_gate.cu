@@ -87,7 +87,7 @@ EXPORT_KERNEL(head_gate_bf16)
 // --- backward with the gate's gradient --------------------------------------------------------------
 // dz = gate dOut, dGates[r,h] += sum over the row's tokens of dOut . z.
 //
-// A block takes a tile of up to TILE tokens of one row, a warp of it a head at a time: lanes sum the
+// A block takes a tile of up to TILE tokens of one row, each warp of it one head: lanes sum the
 // products of every 32nd pack of the tile in ascending order, then a tree. The sums of tiles are added
 // by a second kernel. Tiles begin at the row's start, so the order depends on the row alone.
 
@@ -110,33 +110,35 @@ __device__ __forceinline__ void head_gate_backward(
     int heads,
     int head_dim) {
   constexpr int N = PACK<T>;
+  const int h = blockIdx.y * (blockDim.x / WARP) + threadIdx.x / WARP;
+  if (h >= heads) {
+    return;
+  }
   const TokenTile tile = tiles[blockIdx.x];
   const BatchRow row = rows[tile.row];
-  const int count = min(TILE, row.token_start + row.length - tile.first);
+  const int first = row.token_start + tile.first;
+  const int count = min(TILE, row.length - tile.first);
   const int packs = (head_dim + N - 1) / N;  // of a head
   const bool wide = head_dim % N == 0 && is_wide(dz, d_out, z);
-  const long long slot = first_tile(rows, tile.row) + (tile.first - row.token_start) / TILE;
+  const float gate = plan[(long long)tile.row * heads + h].gate;
   const int lane = threadIdx.x % WARP;
-  for (int h = threadIdx.x / WARP; h < heads; h += blockDim.x / WARP) {
-    const float gate = plan[(long long)tile.row * heads + h].gate;
-    float sum = 0;
+  float sum = 0;
 #pragma unroll 2
-    for (int i = lane; i < count * packs; i += WARP) {
-      const long long start = ((long long)(tile.first + i / packs) * heads + h) * head_dim;
-      const int at = i % packs * N;
-      Pack<T, N> d = load_pack<N>(d_out + start, at, head_dim, wide);
-      const Pack<T, N> value = load_pack<N>(z + start, at, head_dim, wide);
+  for (int i = lane; i < count * packs; i += WARP) {
+    const long long start = ((long long)(first + i / packs) * heads + h) * head_dim;
+    const int at = i % packs * N;
+    Pack<T, N> d = load_pack<N>(d_out + start, at, head_dim, wide);
+    const Pack<T, N> value = load_pack<N>(z + start, at, head_dim, wide);
 #pragma unroll
-      for (int j = 0; j < N; j++) {
-        sum = fmaf(to_float(d.at[j]), to_float(value.at[j]), sum);
-        d.at[j] = gate == 0.f ? T() : from_float<T>(to_float(d.at[j]) * gate);
-      }
-      store_pack(dz + start, at, head_dim, wide, d);
+    for (int j = 0; j < N; j++) {
+      sum = fmaf(to_float(d.at[j]), to_float(value.at[j]), sum);
+      d.at[j] = gate == 0.f ? T() : from_float<T>(to_float(d.at[j]) * gate);
     }
-    sum = warp_sum(sum);
-    if (lane == 0) {
-      partial[slot * heads + h] = sum;
-    }
+    store_pack(dz + start, at, head_dim, wide, d);
+  }
+  sum = warp_sum(sum);
+  if (lane == 0) {
+    partial[(first_tile(rows, tile.row) + tile.first / TILE) * heads + h] = sum;
   }
 }
 
@@ -172,18 +174,20 @@ EXPORT_KERNEL(head_gate_backward_bf16)
 extern "C" __global__ void __launch_bounds__(256) head_gate_gradient(
     float* d_gates, const float* partial, const BatchRow* rows, int heads) {
   const int row = blockIdx.x;
+  const int h = blockIdx.y * (blockDim.x / WARP) + threadIdx.x / WARP;
+  if (h >= heads) {
+    return;
+  }
   const int lane = threadIdx.x % WARP;
   const int tiles = (rows[row].length + TILE - 1) / TILE;
-  const float* sums = partial + first_tile(rows, row) * heads;
-  for (int h = threadIdx.x / WARP; h < heads; h += blockDim.x / WARP) {
-    float sum = 0;
-    for (int t = lane; t < tiles; t += WARP) {
-      sum += sums[(long long)t * heads + h];
-    }
-    sum = warp_sum(sum);
-    if (lane == 0) {
-      d_gates[(long long)row * heads + h] += sum;
-    }
+  const long long start = first_tile(rows, row);
+  float sum = 0;
+  for (int t = lane; t < tiles; t += WARP) {
+    sum += partial[(start + t) * heads + h];
+  }
+  sum = warp_sum(sum);
+  if (lane == 0) {
+    d_gates[(long long)row * heads + h] += sum;
   }
 }
 EXPORT_KERNEL(head_gate_gradient)

@@ -57,27 +57,27 @@ final class CudaKernels implements Kernels {
 
   @Override
   public synchronized void embedding(Tensor out, Tensor ids, Tensor table) {
-    throw new UnsupportedOperationException("CudaRows.embedding");
+    CudaRows.embedding(op(), out, ids, table);
   }
 
   @Override
   public synchronized void embeddingBackward(Tensor dTable, Tensor dOut, Tensor ids) {
-    throw new UnsupportedOperationException("CudaRows.embeddingBackward");
+    CudaRows.embeddingBackward(op(), dTable, dOut, ids);
   }
 
   @Override
   public synchronized void gatherRows(Tensor out, Tensor in, Tensor rows) {
-    throw new UnsupportedOperationException("CudaRows.gather");
+    CudaRows.gather(op(), out, in, rows);
   }
 
   @Override
   public synchronized void scatterRows(Tensor out, Tensor in, Tensor rows) {
-    throw new UnsupportedOperationException("CudaRows.scatter");
+    CudaRows.scatter(op(), out, in, rows);
   }
 
   @Override
   public synchronized void add(Tensor out, Tensor a, Tensor b) {
-    throw new UnsupportedOperationException("CudaElementwise.add");
+    CudaElementwise.add(op(), out, a, b);
   }
 
   @Override
@@ -87,17 +87,17 @@ final class CudaKernels implements Kernels {
 
   @Override
   public synchronized void cast(Tensor out, Tensor in) {
-    throw new UnsupportedOperationException("CudaElementwise.cast");
+    CudaElementwise.cast(op(), out, in);
   }
 
   @Override
   public synchronized double sumOfSquares(Tensor x) {
-    throw new UnsupportedOperationException("CudaElementwise.sumOfSquares");
+    return CudaElementwise.sumOfSquares(op(), x);
   }
 
   @Override
   public synchronized void rmsNorm(Tensor out, Tensor rstd, Tensor x, Tensor weight, float eps) {
-    throw new UnsupportedOperationException("CudaRmsNorm.rmsNorm");
+    CudaRmsNorm.rmsNorm(op(), out, rstd, x, weight, eps);
   }
 
   @Override
@@ -109,7 +109,7 @@ final class CudaKernels implements Kernels {
       Tensor rstd,
       Tensor weight,
       Accumulate intoDx) {
-    throw new UnsupportedOperationException("CudaRmsNorm.backward");
+    CudaRmsNorm.backward(op(), dx, dWeight, dOut, x, rstd, weight, intoDx);
   }
 
   @Override
@@ -131,13 +131,13 @@ final class CudaKernels implements Kernels {
 
   @Override
   public synchronized void rope(Tensor out, Tensor x, Tensor cos, Tensor sin, Tensor positions) {
-    throw new UnsupportedOperationException("CudaRope.rotate");
+    CudaRope.rotate(op(), out, x, cos, sin, positions, 1);
   }
 
   @Override
   public synchronized void ropeBackward(
       Tensor dx, Tensor dOut, Tensor cos, Tensor sin, Tensor positions) {
-    throw new UnsupportedOperationException("CudaRope.rotate");
+    CudaRope.rotate(op(), dx, dOut, cos, sin, positions, -1);
   }
 
   @Override
@@ -173,7 +173,7 @@ final class CudaKernels implements Kernels {
 
   @Override
   public synchronized void headGate(Tensor out, Tensor z, BatchLayout layout, HeadPlan plan) {
-    throw new UnsupportedOperationException("CudaHeadGate.headGate");
+    CudaHeadGate.headGate(op(), out, z, layout, plan);
   }
 
   @Override
@@ -184,18 +184,18 @@ final class CudaKernels implements Kernels {
       Tensor z,
       BatchLayout layout,
       HeadPlan plan) {
-    throw new UnsupportedOperationException("CudaHeadGate.backward");
+    CudaHeadGate.backward(op(), dz, dGates, dOut, z, layout, plan);
   }
 
   @Override
   public synchronized void swiglu(Tensor out, Tensor gate, Tensor up) {
-    throw new UnsupportedOperationException("CudaSwiglu.swiglu");
+    CudaSwiglu.swiglu(op(), out, gate, up);
   }
 
   @Override
   public synchronized void swigluBackward(
       Tensor dGate, Tensor dUp, Tensor dOut, Tensor gate, Tensor up) {
-    throw new UnsupportedOperationException("CudaSwiglu.backward");
+    CudaSwiglu.backward(op(), dGate, dUp, dOut, gate, up);
   }
 
   @Override
@@ -231,7 +231,7 @@ final class CudaKernels implements Kernels {
 
   @Override
   public synchronized void adamW(Tensor param, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
-    throw new UnsupportedOperationException("CudaAdamW.adamW");
+    CudaAdamW.adamW(op(), param, grad, m, v, step);
   }
 
   @Override

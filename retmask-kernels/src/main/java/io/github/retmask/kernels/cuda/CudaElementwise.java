@@ -1,0 +1,92 @@
+package io.github.retmask.kernels.cuda;
+
+import io.github.retmask.tensor.DType;
+import io.github.retmask.tensor.Tensor;
+import java.util.Locale;
+
+/// Launchers of `elementwise.cu`, and the grid that all elementwise ops share.
+final class CudaElementwise {
+  private static final String STEM = "elementwise";
+
+  /// Threads of a block.
+  static final int THREADS = 256;
+
+  /// Blocks that a multiprocessor holds at most.
+  private static final int RESIDENT = 8;
+
+  /// The parts of a sum of squares: this many where there are elements enough, multiples of [#UNIT].
+  private static final int PARTS = 1024;
+
+  private static final int SMALLEST_PART = 1 << 13;
+  private static final int UNIT = 1 << 10;
+
+  private CudaElementwise() {}
+
+  /// Blocks that walk through a tensor together: one item to a thread, or as many blocks as the
+  /// device holds at once.
+  static long blocks(Gpu gpu, long items) {
+    return Math.min(Math.ceilDiv(items, THREADS), (long) gpu.multiprocessors() * RESIDENT);
+  }
+
+  /// Packs of 16 bytes that the elements fill.
+  static long packs(Tensor t) {
+    return Math.ceilDiv(t.size(), packed(t));
+  }
+
+  /// Elements in 16 bytes.
+  static int packed(Tensor t) {
+    return 16 / t.dtype().bytes();
+  }
+
+  static void add(Gpu gpu, Tensor out, Tensor a, Tensor b) {
+    gpu.launch(STEM, "add" + Gpu.suffix(out))
+        .tensor(out)
+        .tensor(a)
+        .tensor(b)
+        .longs(out.size())
+        .run(blocks(gpu, packs(out)), THREADS);
+  }
+
+  static void cast(Gpu gpu, Tensor out, Tensor in) {
+    String kernel = "cast_" + name(out.dtype()) + "_";
+    if (in.dtype().isBlock()) {
+      gpu.launch(STEM, kernel + "blocks")
+          .tensor(out)
+          .tensor(in)
+          .integer(in.dtype().ordinal())
+          .longs(out.size())
+          .run(blocks(gpu, Math.ceilDiv(out.size(), 4)), THREADS);
+      return;
+    }
+    gpu.launch(STEM, kernel + name(in.dtype()))
+        .tensor(out)
+        .tensor(in)
+        .longs(out.size())
+        .run(blocks(gpu, Math.ceilDiv(out.size(), 8)), THREADS);
+  }
+
+  private static String name(DType type) {
+    return type.name().toLowerCase(Locale.ROOT);
+  }
+
+  /// The parts depend on the length alone, and so do the bits.
+  static double sumOfSquares(Gpu gpu, Tensor x) {
+    long part = Math.max(SMALLEST_PART, Math.ceilDiv(Math.ceilDiv(x.size(), PARTS), UNIT) * UNIT);
+    long parts = Math.ceilDiv(x.size(), part);
+    long sums = gpu.scratch(parts * Double.BYTES);
+    long sum = gpu.scratch(Double.BYTES);
+    int shared = THREADS / 32 * Double.BYTES;
+    gpu.launch(STEM, "sum_of_squares" + Gpu.suffix(x))
+        .address(sums)
+        .tensor(x)
+        .longs(x.size())
+        .longs(part)
+        .run(parts, 1, 1, THREADS, shared);
+    gpu.launch(STEM, "sum_parts")
+        .address(sum)
+        .address(sums)
+        .integer(parts)
+        .run(1, 1, 1, THREADS, shared);
+    return gpu.downloadDouble(sum);
+  }
+}

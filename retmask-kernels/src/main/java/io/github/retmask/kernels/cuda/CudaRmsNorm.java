@@ -1,0 +1,128 @@
+package io.github.retmask.kernels.cuda;
+
+import io.github.retmask.backend.Accumulate;
+import io.github.retmask.tensor.Tensor;
+
+/// Launchers of `rms_norm.cu`.
+final class CudaRmsNorm {
+  private static final String STEM = "rms_norm";
+  private static final int WARP = 32;
+
+  /// Threads of a block whose teams are warps or less.
+  private static final int THREADS = 256;
+
+  /// Packs of a row that a thread of the forward keeps, as `HELD` in `rms_norm.cu`.
+  private static final int HELD = 4;
+
+  /// Elements of a row that a thread of the backward keeps.
+  private static final int HELD_BACKWARD = 8;
+
+  private static final int MOST_THREADS = 512;
+  private static final int MOST_BACKWARD_THREADS = 1024;
+
+  /// Blocks for each multiprocessor: more would only begin and end more often.
+  private static final int BLOCKS = 32;
+
+  /// Blocks of the backward, each with a partial sum of the weight's gradient.
+  private static final int CHUNKS = 1024;
+
+  private static final int CHUNKS_OF_LONG_ROWS = 512;
+
+  private CudaRmsNorm() {}
+
+  /// The threads that share a row; they depend on its length alone.
+  ///
+  /// @param team neighbouring lanes of a warp, a power of two, or all threads of the block
+  /// @param threads of a block
+  private record Team(int team, int threads) {
+
+    /// @param items of a row, of which a thread takes `each` where one warp is enough
+    static Team of(long items, int each, int mostThreads) {
+      if (items <= (long) WARP * each) {
+        int lanes = Integer.highestOneBit(2 * Math.clamp(items, 1, WARP) - 1); // next power of two
+        return new Team(lanes, THREADS);
+      }
+      int threads = (int) Math.min(mostThreads, roundUp(Math.ceilDiv(items, each), WARP));
+      return new Team(threads, threads);
+    }
+
+    int teams() {
+      return threads / team;
+    }
+
+    /// Bytes in which the warps of a team exchange their sums.
+    int sumBytes() {
+      return team > WARP ? 2 * threads / WARP * Float.BYTES : 0;
+    }
+  }
+
+  static void rmsNorm(Gpu gpu, Tensor out, Tensor rstd, Tensor x, Tensor weight, float eps) {
+    long rows = x.dim(0);
+    int width = Math.toIntExact(x.dim(1));
+    Team team = Team.of(Math.ceilDiv(width, CudaElementwise.packed(x)), HELD, MOST_THREADS);
+    gpu.launch(STEM, "rms_norm" + Gpu.suffix(x))
+        .tensor(out)
+        .tensor(rstd)
+        .tensor(x)
+        .tensor(weight)
+        .integer(weight.dtype().ordinal())
+        .longs(rows)
+        .integer(width)
+        .real(eps)
+        .integer(team.team)
+        .run(
+            Math.min(
+                Math.ceilDiv(rows, team.teams()), (long) gpu.multiprocessors() * BLOCKS),
+            1,
+            1,
+            team.threads,
+            team.sumBytes());
+  }
+
+  /// The weight's gradient is summed in chunks of rows whose size depends on the shape alone, then
+  /// over the chunks.
+  static void backward(
+      Gpu gpu,
+      Tensor dx,
+      Tensor dWeight,
+      Tensor dOut,
+      Tensor x,
+      Tensor rstd,
+      Tensor weight,
+      Accumulate intoDx) {
+    long rows = x.dim(0);
+    int width = Math.toIntExact(x.dim(1));
+    int packed = CudaElementwise.packed(x);
+    Team team =
+        Team.of(Math.ceilDiv(width, packed), HELD_BACKWARD / packed, MOST_BACKWARD_THREADS);
+    long most = team.teams() == 1 ? CHUNKS_OF_LONG_ROWS : CHUNKS;
+    long chunk = Math.max(1, roundUp(Math.ceilDiv(rows, most), team.teams()));
+    int chunks = Math.toIntExact(Math.ceilDiv(rows, chunk));
+    long partial = gpu.scratch((long) chunks * width * Float.BYTES); // [chunks,W]
+    int teamSums = team.teams() == 1 ? 0 : team.teams() * width * Float.BYTES;
+    gpu.launch(STEM, "rms_norm_backward" + Gpu.suffix(x))
+        .tensor(dx)
+        .address(partial)
+        .tensor(dOut)
+        .tensor(x)
+        .tensor(rstd)
+        .tensor(weight)
+        .integer(weight.dtype().ordinal())
+        .longs(rows)
+        .integer(width)
+        .integer(intoDx == Accumulate.ADD ? 1 : 0)
+        .integer(team.team)
+        .longs(chunk)
+        .run(chunks, 1, 1, team.threads, Math.max(teamSums, team.sumBytes()));
+    gpu.launch(STEM, "rms_norm_weight_gradient")
+        .tensor(dWeight)
+        .address(partial)
+        .integer(chunks)
+        .integer(width)
+        .run(Math.ceilDiv(width, WARP), 1, 1, WARP * WARP, WARP * WARP * Float.BYTES);
+  }
+
+  private static long roundUp(long value, int multiple) {
+    return Math.ceilDiv(value, multiple) * multiple;
+  }
+}
