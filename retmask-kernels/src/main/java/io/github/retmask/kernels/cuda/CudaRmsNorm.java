@@ -71,8 +71,7 @@ final class CudaRmsNorm {
         .real(eps)
         .integer(team.team)
         .run(
-            Math.min(
-                Math.ceilDiv(rows, team.teams()), (long) gpu.multiprocessors() * BLOCKS),
+            Math.min(Math.ceilDiv(rows, team.teams()), (long) gpu.multiprocessors() * BLOCKS),
             1,
             1,
             team.threads,
@@ -93,8 +92,7 @@ final class CudaRmsNorm {
     long rows = x.dim(0);
     int width = Math.toIntExact(x.dim(1));
     int packed = CudaElementwise.packed(x);
-    Team team =
-        Team.of(Math.ceilDiv(width, packed), HELD_BACKWARD / packed, MOST_BACKWARD_THREADS);
+    Team team = Team.of(Math.ceilDiv(width, packed), HELD_BACKWARD / packed, MOST_BACKWARD_THREADS);
     long most = team.teams() == 1 ? CHUNKS_OF_LONG_ROWS : CHUNKS;
     long chunk = Math.max(1, roundUp(Math.ceilDiv(rows, most), team.teams()));
     int chunks = Math.toIntExact(Math.ceilDiv(rows, chunk));

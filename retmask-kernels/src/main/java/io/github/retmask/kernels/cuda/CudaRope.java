@@ -10,13 +10,7 @@ final class CudaRope {
 
   /// @param direction 1 forward, -1 for the transposed rotation of the backward
   static void rotate(
-      Gpu gpu,
-      Tensor out,
-      Tensor x,
-      Tensor cos,
-      Tensor sin,
-      Tensor positions,
-      int direction) {
+      Gpu gpu, Tensor out, Tensor x, Tensor cos, Tensor sin, Tensor positions, int direction) {
     long heads = x.dim(1);
     long half = cos.dim(1); // R/2
     long items = Math.max(1, heads * half / CudaElementwise.packed(x)); // of a token, about

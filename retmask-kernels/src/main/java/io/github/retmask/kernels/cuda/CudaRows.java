@@ -117,8 +117,7 @@ final class CudaRows {
   private static void run(Launch launch, long rows, long items) {
     if (items > 0) {
       long together = Math.max(1, THREADS / items);
-      launch.run(
-          Math.ceilDiv(rows, together), Math.ceilDiv(items, HELD * THREADS), 1, THREADS, 0);
+      launch.run(Math.ceilDiv(rows, together), Math.ceilDiv(items, HELD * THREADS), 1, THREADS, 0);
     }
   }
 }

@@ -21,8 +21,7 @@ final class CudaSwiglu {
         .run(blocks(gpu, packs(out)), THREADS);
   }
 
-  static void backward(
-      Gpu gpu, Tensor dGate, Tensor dUp, Tensor dOut, Tensor gate, Tensor up) {
+  static void backward(Gpu gpu, Tensor dGate, Tensor dUp, Tensor dOut, Tensor gate, Tensor up) {
     gpu.launch(STEM, "swiglu_backward" + Gpu.suffix(dOut))
         .tensor(dGate)
         .tensor(dUp)
