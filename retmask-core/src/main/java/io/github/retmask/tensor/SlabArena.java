@@ -10,18 +10,27 @@ import org.jspecify.annotations.Nullable;
 /// larger than what was in use. So steps of changing size soon allocate nothing any more, and hold
 /// little more than the largest of them needs.
 public abstract class SlabArena implements TensorArena {
-  private static final long SLAB_BYTES = 4L << 20;
+  /// What is taken from the system at a time.
+  protected static final long SLAB_BYTES = 4L << 20;
 
   private final long alignment;
+  private final long slabBytes;
   private final List<Filled> slabs = new ArrayList<>();
-  private long nextSlabBytes = SLAB_BYTES;
+  private long nextSlabBytes;
   private @Nullable Filled current; // the one that is filled
   private long used;
   private boolean closed;
 
   /// @param alignment of tensors, bytes, a power of two of at least 64
   protected SlabArena(long alignment) {
+    this(alignment, SLAB_BYTES);
+  }
+
+  /// @param slabBytes size of a slab; 0 when every tensor is to be a slab of its own
+  protected SlabArena(long alignment, long slabBytes) {
     this.alignment = alignment;
+    this.slabBytes = slabBytes;
+    this.nextSlabBytes = slabBytes;
   }
 
   /// A piece of memory that is taken from the system and given back as a whole.
@@ -67,12 +76,12 @@ public abstract class SlabArena implements TensorArena {
     }
     Shape shape = Shape.of(dims);
     long bytes = dtype.bytes(shape.size());
-    long padded = (bytes + alignment - 1) & -alignment;
+    long padded = slabBytes == 0 ? Math.max(bytes, 1) : (bytes + alignment - 1) & -alignment;
     Filled slab = current;
     if (slab == null || slab.room() < padded) {
       slab = newSlab(name, dtype, shape, Math.max(padded, nextSlabBytes));
       slabs.add(slab);
-      nextSlabBytes = SLAB_BYTES;
+      nextSlabBytes = slabBytes;
       // A large tensor has a slab of its own; small ones after it go on where they were.
       if (current == null || current.room() < slab.room() - padded) {
         current = slab;
@@ -99,9 +108,11 @@ public abstract class SlabArena implements TensorArena {
 
   @Override
   public synchronized void reset() {
-    if (slabs.size() > 1) {
+    if (slabBytes == 0) {
       freeSlabs();
-      nextSlabBytes = Math.max(SLAB_BYTES, used + used / 4);
+    } else if (slabs.size() > 1) {
+      freeSlabs();
+      nextSlabBytes = Math.max(slabBytes, used + used / 4);
     }
     current = null;
     for (Filled slab : slabs) { // one or none

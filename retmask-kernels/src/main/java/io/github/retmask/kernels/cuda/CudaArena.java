@@ -14,7 +14,7 @@ final class CudaArena extends SlabArena {
   private final Gpu gpu;
 
   CudaArena(Gpu gpu) {
-    super(ALIGNMENT);
+    super(ALIGNMENT, gpu.memory() == Gpu.Memory.POOLED ? SLAB_BYTES : 0);
     this.gpu = gpu;
   }
 

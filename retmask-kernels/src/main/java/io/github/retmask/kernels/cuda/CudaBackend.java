@@ -27,12 +27,12 @@ public final class CudaBackend implements Backend {
 
   @Override
   public Kernels open(int threads) {
-    return open(CudaLibrary.named(), threads);
+    return open(CudaLibrary.named(), threads, Gpu.Memory.asked());
   }
 
   /// Opens the backend on another driver than the system's.
-  static Kernels open(@Nullable Path driver, int threads) {
+  static Kernels open(@Nullable Path driver, int threads, Gpu.Memory memory) {
     CudaLibrary.load(driver);
-    return new CudaKernels(new Gpu(new CudaDriver(0)), threads);
+    return new CudaKernels(new Gpu(new CudaDriver(0), memory), threads);
   }
 }

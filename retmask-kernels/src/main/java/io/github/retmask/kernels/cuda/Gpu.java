@@ -13,6 +13,7 @@ import java.nio.IntBuffer;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import jcuda.driver.CUfunction;
 import jcuda.driver.CUmodule;
@@ -25,7 +26,22 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   private static final long ALIGNMENT = 256;
   private static final int MOST_KEPT = 1024; // a plan per layer of several masks
 
+  /// How memory is taken from the driver.
+  enum Memory {
+    /// Many tensors at a time.
+    POOLED,
+    /// Every tensor, and every piece of scratch memory, for itself: so that tools that watch memory,
+    /// such as compute-sanitizer, see an access past the end of one.
+    SEPARATE;
+
+    /// What `-Dretmask.cuda.memory` says.
+    static Memory asked() {
+      return valueOf(System.getProperty("retmask.cuda.memory", "pooled").toUpperCase(Locale.ROOT));
+    }
+  }
+
   private final CudaDriver driver;
+  private final Memory memory;
   private final int multiprocessors;
   private final Launch launch;
   private final Map<String, CUmodule> modules = new HashMap<>();
@@ -42,8 +58,9 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   private int users = 1; // the backend and every slab of memory: the last one closes the driver
   private boolean closed;
 
-  Gpu(CudaDriver driver) {
+  Gpu(CudaDriver driver, Memory memory) {
     this.driver = driver;
+    this.memory = memory;
     this.multiprocessors = driver.multiprocessors();
     this.launch = new Launch(driver);
     this.staging = pinned.allocate(STAGING_BYTES, 4096);
@@ -53,6 +70,10 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   /// The driver, for what is no kernel.
   CudaDriver driver() {
     return driver;
+  }
+
+  Memory memory() {
+    return memory;
   }
 
   /// Streaming multiprocessors of the device.
@@ -110,6 +131,11 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   /// Device memory for this op alone, 256-byte aligned, of undefined contents; a second call in the
   /// same op gives more.
   long scratch(long bytes) {
+    if (memory == Memory.SEPARATE) {
+      long address = driver.allocate(Math.max(bytes, 1));
+      outgrown.add(address);
+      return address;
+    }
     long padded = (bytes + ALIGNMENT - 1) & -ALIGNMENT;
     if (scratchUsed + padded > scratchBytes) {
       // What this op holds already stays until the next one.

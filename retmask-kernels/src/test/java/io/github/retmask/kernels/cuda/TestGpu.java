@@ -16,7 +16,12 @@ final class TestGpu {
 
   /// Opens the CUDA backend. The emulated device is named to nobody else, so that `auto` does not
   /// choose it in other tests of this JVM.
+  static Kernels open(int threads, Gpu.Memory memory) {
+    return CudaBackend.open(REAL ? CudaLibrary.named() : EmulatedGpu.driver(), threads, memory);
+  }
+
+  /// The same, where accesses past the end of any tensor are seen.
   static Kernels open(int threads) {
-    return REAL ? new CudaBackend().open(threads) : CudaBackend.open(EmulatedGpu.driver(), threads);
+    return open(threads, Gpu.Memory.SEPARATE);
   }
 }
