@@ -3,6 +3,7 @@ package io.github.retmask.benchmarks.gpu;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.github.retmask.backend.Backend;
 import io.github.retmask.backend.Backends;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.Ops;
@@ -61,6 +62,13 @@ public final class GpuBenchmark {
   }
 
   private void run() throws IOException {
+    for (Backend backend : Backends.all()) {
+      String why = backend.name().equals("cuda") ? backend.whyUnavailable() : null;
+      if (why != null) {
+        System.err.println("gpu benchmark: " + why);
+        System.exit(1);
+      }
+    }
     boolean tiny = options.containsKey("--tiny");
     GpuShape shape = tiny ? GpuShape.TINY : GpuShape.LLAMA_8B;
     DType type = DType.valueOf(options.getOrDefault("--type", "bf16").toUpperCase(Locale.ROOT));
