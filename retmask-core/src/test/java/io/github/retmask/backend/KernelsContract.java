@@ -5,6 +5,8 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
+import java.util.ArrayList;
+import java.util.List;
 import org.junit.jupiter.api.Nested;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -53,13 +55,28 @@ public abstract class KernelsContract {
     return true;
   }
 
+  /// JVM options under which a fresh JVM finds this backend.
+  protected List<String> freshJvmOptions() {
+    return List.of();
+  }
+
+  /// A line per op with a hash of what it computed.
+  protected final List<String> bits() {
+    try (Workbench bench = new Workbench(this, 2)) {
+      return OpBits.of(bench);
+    }
+  }
+
   @ParameterizedTest
   @ValueSource(strings = {"-Xint", "-XX:TieredStopAtLevel=1"})
   void coldAndCompiledCodeGiveTheSameBits(String mode) throws Exception {
     assumeTrue(isFoundByName(), "skipped: this backend is a test double that no JVM finds by name");
     try (Workbench bench = new Workbench(this, 2)) {
       OpBits.of(bench); // now some of it is compiled
-      assertThat(OpBits.inFreshJvm(bench.ops.backend(), mode)).isEqualTo(OpBits.of(bench));
+      List<String> options = new ArrayList<>(freshJvmOptions());
+      options.add(mode);
+      assertThat(OpBits.inFreshJvm(bench.ops.backend(), options.toArray(String[]::new)))
+          .isEqualTo(OpBits.of(bench));
     }
   }
 
