@@ -85,8 +85,8 @@ public final class OpBits {
     lines.add(op + " " + Integer.toHexString(hash));
   }
 
-  /// The lines of a new JVM with one more flag.
-  public static List<String> inFreshJvm(String backend, String flag) throws Exception {
+  /// The lines of a new JVM with more flags.
+  public static List<String> inFreshJvm(String backend, String... flags) throws Exception {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     for (String given : ManagementFactory.getRuntimeMXBean().getInputArguments()) {
@@ -94,7 +94,7 @@ public final class OpBits {
         command.add(given); // modules and native access; not agents or heap sizes
       }
     }
-    command.add(flag);
+    command.addAll(List.of(flags));
     command.add("-cp");
     command.add(System.getProperty("java.class.path"));
     command.add(OpBits.class.getName());
