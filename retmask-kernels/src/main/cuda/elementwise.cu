@@ -66,15 +66,12 @@ __device__ __forceinline__ void cast_blocks(
   }                                                                                                 \
   EXPORT_KERNEL(name)
 
-CAST(cast_f32_f32, float, float)
 CAST(cast_f32_bf16, float, bf16)
 CAST(cast_f32_f16, float, f16)
 CAST(cast_bf16_f32, bf16, float)
-CAST(cast_bf16_bf16, bf16, bf16)
 CAST(cast_bf16_f16, bf16, f16)
 CAST(cast_f16_f32, f16, float)
 CAST(cast_f16_bf16, f16, bf16)
-CAST(cast_f16_f16, f16, f16)
 
 #define CAST_BLOCKS(name, To)                                                                       \
   extern "C" __global__ void __launch_bounds__(256)                                                 \
