@@ -237,8 +237,14 @@ final class Gpu implements AutoCloseable, DeviceMemory {
     driver.enter();
     long bytes = from.byteSize();
     if (bytes > STAGING_BYTES / 8) {
-      driver.copyToDevice(address, from);
-      driver.synchronize();
+      if (from.isNative()) {
+        driver.copyToDevice(address, from);
+        driver.synchronize();
+        return;
+      }
+      try (Arena arena = Arena.ofConfined()) { // the driver cannot read Java's heap
+        write(address, arena.allocate(bytes).copyFrom(from));
+      }
       return;
     }
     long padded = (bytes + ALIGNMENT - 1) & -ALIGNMENT;
