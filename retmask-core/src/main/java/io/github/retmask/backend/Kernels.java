@@ -1,6 +1,7 @@
 package io.github.retmask.backend;
 
 import io.github.retmask.tensor.DType;
+import io.github.retmask.tensor.FreeMemory;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import org.jspecify.annotations.Nullable;
@@ -32,6 +33,11 @@ public interface Kernels extends AutoCloseable {
 
   /// Threads that compute.
   int threads();
+
+  /// Bytes that tensors of this backend can still take.
+  default long freeBytes() {
+    return FreeMemory.bytes();
+  }
 
   /// New memory for tensors of this backend.
   TensorArena arena(TensorArena.Lifetime lifetime);

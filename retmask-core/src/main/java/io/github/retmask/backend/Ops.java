@@ -25,6 +25,16 @@ public final class Ops {
     return kernels.threads();
   }
 
+  /// See [Kernels#freeBytes].
+  public long freeBytes() {
+    return kernels.freeBytes();
+  }
+
+  /// See [Kernels#device].
+  public String device() {
+    return kernels.device();
+  }
+
   /// New memory of the backend.
   public TensorArena arena(TensorArena.Lifetime lifetime) {
     return kernels.arena(lifetime);

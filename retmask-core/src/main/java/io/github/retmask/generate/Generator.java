@@ -7,6 +7,7 @@ import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.ReadoutRequest;
 import io.github.retmask.model.TokenStates;
 import io.github.retmask.model.Transformer;
+import io.github.retmask.tensor.FreeMemory;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.lang.foreign.MemorySegment;
@@ -41,6 +42,7 @@ public final class Generator implements AutoCloseable {
 
   private final Transformer model;
   private final Options options;
+  private final long memoryBytes;
   private final TensorArena step;
   private final Sampler sampler = new Sampler();
   private final float[] logits; // [V]
@@ -60,9 +62,19 @@ public final class Generator implements AutoCloseable {
       }
     }
 
-    /// 64 rows, 512 prompt tokens a step, seven eighths of the memory that is free now.
+    /// As [#memoryBytes]: seven eighths of what is free when the generator is made.
+    public static final long MOST_OF_FREE = Long.MAX_VALUE;
+
+    /// 64 rows, 512 prompt tokens a step, seven eighths of the memory that is free.
     public static Options defaults() {
-      return new Options(64, 512, Math.max(1, MemoryPlan.freeBytes() / 8 * 7));
+      return new Options(64, 512, MOST_OF_FREE);
+    }
+
+    /// The limit in bytes, for a model.
+    public long memoryBytes(Transformer model) {
+      return memoryBytes == MOST_OF_FREE
+          ? Math.max(1, model.ops().freeBytes() / 8 * 7)
+          : memoryBytes;
     }
 
     /// These options with another number of rows.
@@ -93,6 +105,7 @@ public final class Generator implements AutoCloseable {
   public Generator(Transformer model, Options options) {
     this.model = model;
     this.options = options;
+    this.memoryBytes = options.memoryBytes(model);
     this.step = model.ops().arena(TensorArena.Lifetime.STEP);
     this.logits = new float[model.config().vocabSize()];
   }
@@ -353,7 +366,7 @@ public final class Generator implements AutoCloseable {
   /// How many rows the memory holds, up to `maxRows`.
   private int rowsWithin(int maxRows, int maxPositions) {
     int rows = maxRows;
-    while (rows > 0 && plan(rows, maxPositions).total() > options.memoryBytes()) {
+    while (rows > 0 && plan(rows, maxPositions).total() > memoryBytes) {
       rows--;
     }
     return rows;
@@ -364,14 +377,14 @@ public final class Generator implements AutoCloseable {
   }
 
   private IllegalArgumentException tooLong(int positions) {
-    int fits = MemoryPlan.positionsWithin(options.memoryBytes(), model, options.prefillTokens());
+    int fits = MemoryPlan.positionsWithin(memoryBytes, model, options.prefillTokens());
     return new IllegalArgumentException(
         "a context of %d tokens needs %s; %s may be used, %s are free; %s"
             .formatted(
                 positions,
                 plan(1, positions),
-                FreeMemory.text(options.memoryBytes()),
-                FreeMemory.text(MemoryPlan.freeBytes()),
+                FreeMemory.text(memoryBytes),
+                FreeMemory.text(model.ops().freeBytes()),
                 fits == 0
                     ? "that holds no context at all"
                     : "a context of %d tokens would fit".formatted(fits)));

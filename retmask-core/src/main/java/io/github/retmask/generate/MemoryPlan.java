@@ -5,6 +5,7 @@ import io.github.retmask.model.LayerSpec;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.RopeSpec;
 import io.github.retmask.model.Transformer;
+import io.github.retmask.tensor.FreeMemory;
 import io.github.retmask.tensor.Storage;
 import io.github.retmask.tensor.Tensor;
 import java.util.Locale;
@@ -91,12 +92,6 @@ public record MemoryPlan(long weights, long keysValues, long activations) {
       }
     }
     return fits;
-  }
-
-  /// Bytes that this process can still take without swapping or being killed. Files that are mapped,
-  /// a checkpoint's weights for one, count as free: the system gives up their memory on demand.
-  public static long freeBytes() {
-    return FreeMemory.bytes();
   }
 
   /// `33.0 GiB (weights 15.0 GiB, keys and values 16.0 GiB, activations 2.0 GiB)`.

@@ -241,13 +241,13 @@ final class InfoCommand implements Callable<Integer> {
     row(
         "total",
         Units.bytes(plan.total() + MemoryPlan.heldWeights(transformer)) + " with the weights");
-    long usable = limits.memoryBytes();
+    long usable = limits.memoryBytes(transformer);
     int fits = MemoryPlan.positionsWithin(usable, transformer, limits.prefillTokens());
     row(
         "free memory",
         "%s, of which %s may be used: %s"
             .formatted(
-                Units.bytes(MemoryPlan.freeBytes()),
+                Units.bytes(transformer.ops().freeBytes()),
                 Units.bytes(usable),
                 plan.total() <= usable
                     ? "fits"

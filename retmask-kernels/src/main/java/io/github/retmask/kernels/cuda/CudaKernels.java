@@ -34,6 +34,11 @@ final class CudaKernels implements Kernels {
   }
 
   @Override
+  public long freeBytes() {
+    return op().driver().freeBytes();
+  }
+
+  @Override
   public int threads() {
     return threads;
   }

@@ -1,4 +1,4 @@
-package io.github.retmask.generate;
+package io.github.retmask.tensor;
 
 import com.sun.management.OperatingSystemMXBean;
 import java.io.IOException;
@@ -6,13 +6,14 @@ import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
 
-/// How much memory this process can still take without swapping or being killed.
-final class FreeMemory {
+/// How much host memory this process can still take without swapping or being killed.
+public final class FreeMemory {
   private FreeMemory() {}
 
-  /// Bytes free now. The system's plain "free" counts the page cache, memory-mapped checkpoints
+  /// Bytes free now; files that are mapped, a checkpoint's weights for one, count as free, since the
+  /// system gives up their memory on demand. The system's plain "free" counts the page cache, memory-mapped checkpoints
   /// included, as taken, though it is given back on demand; Linux also says what is available.
-  static long bytes() {
+  public static long bytes() {
     var system = (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
     long limit = system.getTotalMemorySize(); // of the container, when there is one
     long installed = field(Path.of("/proc/meminfo"), "MemTotal:");
@@ -42,7 +43,7 @@ final class FreeMemory {
   }
 
   /// `1.5 GiB` or `340.0 MiB`.
-  static String text(long bytes) {
+  public static String text(long bytes) {
     return bytes >= 1L << 30
         ? "%.1f GiB".formatted(bytes / (double) (1L << 30))
         : "%.1f MiB".formatted(bytes / (double) (1L << 20));

@@ -1,4 +1,4 @@
-package io.github.retmask.generate;
+package io.github.retmask.tensor;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
