@@ -8,7 +8,8 @@
 // a kernel is given. A kernel is found only if the loaded PTX has an entry of that name with the same
 // parameters.
 //
-//   RETMASK_EMULATED_ORDER    ascending, descending or random: the order of threads and blocks
+//   RETMASK_EMULATED_ORDER    ascending, descending or random: the order of threads and blocks; or all:
+//                             each kernel runs in each of them, and fails where the bits differ
 //   RETMASK_EMULATED_COPIES   eager or late
 //   RETMASK_EMULATED_MEMORY   bytes of device memory (4 GiB)
 //   RETMASK_EMULATED_THREADS  host threads that run blocks (all)
@@ -73,6 +74,7 @@ emulator::Schedule schedule_of_environment() {
   const char* copies = getenv("RETMASK_EMULATED_COPIES");
   return {equals(order, "descending") ? emulator::DESCENDING
           : equals(order, "random")   ? emulator::RANDOM
+          : equals(order, "all")      ? emulator::ALL
                                       : emulator::ASCENDING,
           equals(copies, "eager")};
 }
@@ -314,29 +316,78 @@ struct Call {
   unsigned shared_bytes;
   std::vector<std::vector<char>> arguments;
 
-  int operator()() {
+  // The allocations that the arguments point into: those that the kernel may write to, or all.
+  std::vector<const std::pair<const Address, Block>*> allocations_of(bool writable) const {
+    std::set<const std::pair<const Address, Block>*> found;
+    for (int i = 0; i < function->kernel->parameters; i++) {
+      const emulator::Parameter& p = function->kernel->parameter[i];
+      Address a = 0;
+      if (p.pointer && (p.writable || !writable)) {
+        memcpy(&a, arguments[i].data(), 8);
+      }
+      if (a != 0) {
+        found.insert(allocation_before(a));
+      }
+    }
+    return {found.begin(), found.end()};
+  }
+
+  int run(emulator::Schedule how) {
     std::vector<void*> pointers;
     for (auto& a : arguments) {
       pointers.push_back(a.data());
     }
-    const std::string failure = emulator::run(
-        {function->kernel, grid, block, shared_bytes, pointers.data(), schedule});
+    const std::string failure =
+        emulator::run({function->kernel, grid, block, shared_bytes, pointers.data(), how});
     if (!failure.empty()) {
       const bool access = failure.find("illegal access") != std::string::npos;
       return refuse(access ? ILLEGAL_ADDRESS : LAUNCH_FAILED, "%s", failure.c_str());
     }
-    for (int i = 0; i < function->kernel->parameters; i++) {
-      if (function->kernel->parameter[i].pointer) {
-        Address a;
-        memcpy(&a, pointers[i], 8);
-        const auto* allocation = a == 0 ? nullptr : allocation_before(a);
-        if (allocation != nullptr && !is_whole(*allocation)) {
-          return refuse(ILLEGAL_ADDRESS, "%s wrote past the end of an allocation of %zu bytes",
-                        function->kernel->name, allocation->second.bytes);
+    for (const auto* allocation : allocations_of(false)) {
+      if (!is_whole(*allocation)) {
+        return refuse(ILLEGAL_ADDRESS, "%s wrote past the end of an allocation of %zu bytes",
+                      function->kernel->name, allocation->second.bytes);
+      }
+    }
+    return SUCCESS;
+  }
+
+  int run_in_all_orders() {
+    static const emulator::Schedule SCHEDULES[] = {{emulator::ASCENDING, false},
+                                                   {emulator::DESCENDING, true},
+                                                   {emulator::RANDOM, false}};
+    const auto written = allocations_of(true);
+    std::vector<std::vector<char>> before, after;
+    for (const auto* a : written) {
+      before.emplace_back((const char*)a->first, (const char*)a->first + a->second.bytes);
+    }
+    for (const emulator::Schedule& how : SCHEDULES) {
+      for (size_t i = 0; i < written.size() && !after.empty(); i++) {
+        memcpy((void*)written[i]->first, before[i].data(), before[i].size());
+      }
+      if (int result = run(how)) {
+        return result;
+      }
+      if (after.empty()) {
+        for (const auto* a : written) {
+          after.emplace_back((const char*)a->first, (const char*)a->first + a->second.bytes);
+        }
+        continue;
+      }
+      for (size_t i = 0; i < written.size(); i++) {
+        const char* now = (const char*)written[i]->first;
+        const size_t at = std::mismatch(after[i].begin(), after[i].end(), now).first - after[i].begin();
+        if (at < after[i].size()) {
+          return refuse(LAUNCH_FAILED, "%s: byte %zu of %zu depends on the order of the threads",
+                        function->kernel->name, at, after[i].size());
         }
       }
     }
     return SUCCESS;
+  }
+
+  int operator()() {
+    return schedule.order == emulator::ALL ? run_in_all_orders() : run(schedule);
   }
 };
 
@@ -367,7 +418,7 @@ std::string emulator::describe_address(const void* address) {
 
 // --- for the tests ----------------------------------------------------------------------------------
 
-// Order 0 ascending, 1 descending, 2 random; waits for all work before.
+// Order 0 ascending, 1 descending, 2 random, 3 all; waits for all work before.
 API void emulator_schedule(int order, int eager) {
   CALL;
   drain_all();

@@ -23,7 +23,8 @@ __thread Block* block = nullptr;
 #if !defined(__x86_64__)
 #error "switch_context is written for x86-64 alone"
 #endif
-// Saves the callee-saved registers on the stack and its address in *from; goes on at `to`.
+// Saves the callee-saved registers on the stack and its address in *from; goes on at `to`. It jumps
+// rather than returns: where it goes on is not what the processor expects of a return.
 extern "C" void emulator_switch(void** from, void* to) __attribute__((visibility("hidden")));
 asm(R"(.text
 .globl emulator_switch
@@ -44,7 +45,8 @@ emulator_switch:
   popq %r12
   popq %rbx
   popq %rbp
-  ret
+  popq %rcx
+  jmp *%rcx
 .size emulator_switch, .-emulator_switch
 )");
 
@@ -472,54 +474,42 @@ void copy_async_wait(int groups) {
 
 // --- matrices of a warp -----------------------------------------------------------------------------
 
-// Register m of lane 4 i + j / 2 holds elements j and j + 1 of row i of matrix m.
-template <bool TRANSPOSED>
 void load_matrices(Warp& warp, unsigned) {
-  for (int m = 0; m < 4; m++) {
-    for (int i = 0; i < 8; i++) {
-      const uint16_t* row;
-      memcpy(&row, warp.given[m * 8 + i], sizeof row);
-      check_shared(row, 16, "load_matrix");
-      for (int j = 0; j < 8; j++) {
-        const int r = TRANSPOSED ? j : i, c = TRANSPOSED ? i : j;
-        memcpy(warp.taken[r * 4 + c / 2] + m * 4 + c % 2 * 2, &row[j], 2);
-      }
-    }
+  for (int lane = 0; lane < 32; lane++) {
+    const void* row;
+    memcpy(&row, warp.given[lane], sizeof row);
+    check_shared(row, 16, "load_matrix");
+    memcpy(warp.matrices[lane / 8][lane % 8], row, 16);
   }
 }
-template void load_matrices<false>(Warp&, unsigned);
-template void load_matrices<true>(Warp&, unsigned);
 
-// mma.m16n8k16: a is 16x16 in four registers, b 16x8 in two, the product 16x8 in four.
+typedef float Floats __attribute__((vector_size(32)));
+typedef unsigned Words __attribute__((vector_size(32)));
+
+// The first and the second elements of eight pairs of BF16.
+static void unpack(const unsigned* pairs, Floats& first, Floats& second) {
+  Words words;
+  memcpy(&words, pairs, sizeof words);
+  first = (Floats)(words << 16);
+  second = (Floats)(words & 0xffff0000u);
+}
+
+// mma.m16n8k16
 void multiply_bf16(Warp& warp, unsigned) {
-  float a[16][16], b[16][8], product[16][8] = {};
-  for (int lane = 0; lane < 32; lane++) {
-    unsigned r[6];
-    memcpy(r, warp.given[lane], sizeof r);
-    const int i = lane / 4, j = lane % 4 * 2;
-    for (int e = 0; e < 2; e++) {
-      const auto element = [&](int n) {
-        return __uint_as_float(e == 0 ? r[n] << 16 : r[n] & 0xffff0000u);
-      };
-      a[i][j + e] = element(0);
-      a[i + 8][j + e] = element(1);
-      a[i][j + 8 + e] = element(2);
-      a[i + 8][j + 8 + e] = element(3);
-      b[j + e][i] = element(4);
-      b[j + 8 + e][i] = element(5);
-    }
+  Product& p = warp.product;
+  Floats b[16];
+  for (int k = 0; k < 16; k += 2) {
+    unpack(p.b[k / 2], b[k], b[k + 1]);
   }
   for (int i = 0; i < 16; i++) {
-    for (int k = 0; k < 16; k++) {
-      for (int j = 0; j < 8; j++) {
-        product[i][j] += a[i][k] * b[k][j];
-      }
+    Floats even, odd, c = {};
+    unpack(p.a[i], even, odd);
+#pragma GCC unroll 8
+    for (int k = 0; k < 16; k += 2) {
+      c += even[k / 2] * b[k];
+      c += odd[k / 2] * b[k + 1];
     }
-  }
-  for (int lane = 0; lane < 32; lane++) {
-    const int i = lane / 4, j = lane % 4 * 2;
-    const float r[4] = {product[i][j], product[i][j + 1], product[i + 8][j], product[i + 8][j + 1]};
-    memcpy(warp.taken[lane], r, sizeof r);
+    memcpy(p.c[i], &c, sizeof c);
   }
 }
 

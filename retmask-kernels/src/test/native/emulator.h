@@ -215,13 +215,22 @@ struct Meeting {
   void (*finish)(struct Warp& warp, unsigned lanes);
 };
 
-static constexpr int GIVEN = 32, TAKEN = 16, MEETINGS = 8;
+static constexpr int GIVEN = 16, TAKEN = 8, MEETINGS = 8;
+
+// Operands and product of a tensor core: pairs of 16-bit elements, and F32.
+struct Product {
+  alignas(32) unsigned a[16][8];  // [i, k / 2]
+  alignas(32) unsigned b[8][8];   // [k / 2, j]
+  alignas(32) float c[16][8];
+};
 
 struct Warp {
   unsigned live, ready;  // lanes that have not returned; of these, those that do not wait
   Meeting meetings[MEETINGS];  // first that of all lanes
   alignas(16) unsigned char given[32][GIVEN];  // what each lane brings to a meeting
   alignas(16) unsigned char taken[32][TAKEN];  // what it takes from it
+  Product product;
+  alignas(16) uint16_t matrices[4][8][8];      // what load_matrix has read
 };
 
 // A block in execution.
@@ -246,7 +255,6 @@ void copy_async(void* dst, const void* src, bool valid);
 void copy_async_commit();
 void copy_async_wait(int groups);
 void multiply_bf16(Warp& warp, unsigned lanes);
-template <bool TRANSPOSED>
 void load_matrices(Warp& warp, unsigned lanes);
 
 inline unsigned char* shared_memory() { return block->shared; }
@@ -355,7 +363,7 @@ inline void finish_ballot(Warp& warp, unsigned lanes) {
 
 struct Parameter {
   int bytes;
-  bool pointer;
+  bool pointer, writable;
 };
 
 struct Kernel {
@@ -371,7 +379,9 @@ template <auto K>
 struct Entry;
 template <class... A, void (*K)(A...)>
 struct Entry<K> {
-  static constexpr Parameter PARAMETERS[] = {{(int)sizeof(A), std::is_pointer_v<A>}..., {0, false}};
+  static constexpr Parameter PARAMETERS[] = {
+      {(int)sizeof(A), std::is_pointer_v<A>, !std::is_const_v<std::remove_pointer_t<A>>}...,
+      {0, false, false}};
 
   template <size_t... I>
   static void apply(void* const* arguments, std::index_sequence<I...>) {
@@ -459,27 +469,41 @@ inline void copy_async_wait() {
   emulator::copy_async_wait(N);
 }
 
+// Register m of a lane holds elements (i, j) and (i, j + 1) of matrix m, or (j, i) and (j + 1, i).
 inline void load_matrix_x4(unsigned (&r)[4], const void* row, int line = __builtin_LINE()) {
-  emulator::meet(~0u, line, row, emulator::load_matrices<false>);
-  std::memcpy(r, emulator::block->warps[emulator::thread->warp].taken[emulator::thread->lane], 16);
+  emulator::meet(~0u, line, row, emulator::load_matrices);
+  const auto& matrices = emulator::block->warps[emulator::thread->warp].matrices;
+  const int i = emulator::thread->lane / 4, j = emulator::thread->lane % 4 * 2;
+  for (int m = 0; m < 4; m++) {
+    std::memcpy(&r[m], &matrices[m][i][j], 4);
+  }
 }
 inline void load_matrix_x4_transposed(
     unsigned (&r)[4], const void* row, int line = __builtin_LINE()) {
-  emulator::meet(~0u, line, row, emulator::load_matrices<true>);
-  std::memcpy(r, emulator::block->warps[emulator::thread->warp].taken[emulator::thread->lane], 16);
+  emulator::meet(~0u, line, row, emulator::load_matrices);
+  const auto& matrices = emulator::block->warps[emulator::thread->warp].matrices;
+  const int i = emulator::thread->lane / 4, j = emulator::thread->lane % 4 * 2;
+  for (int m = 0; m < 4; m++) {
+    r[m] = matrices[m][j][i] | (unsigned)matrices[m][j + 1][i] << 16;
+  }
 }
 
 inline void multiply_add_bf16(
     float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, int line = __builtin_LINE()) {
-  struct Fragments {
-    unsigned a[4], b[2];
-  } fragments = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
-  emulator::meet(~0u, line, fragments, emulator::multiply_bf16);
-  const float4 product = emulator::taken<float4>();
-  d[0] += product.x;
-  d[1] += product.y;
-  d[2] += product.z;
-  d[3] += product.w;
+  emulator::Product& p = emulator::block->warps[emulator::thread->warp].product;
+  const int i = emulator::thread->lane / 4, j = emulator::thread->lane % 4;
+  p.a[i][j] = a[0];
+  p.a[i + 8][j] = a[1];
+  p.a[i][j + 4] = a[2];
+  p.a[i + 8][j + 4] = a[3];
+  p.b[j][i] = b0;
+  p.b[j + 4][i] = b1;
+  emulator::meet(~0u, line, emulator::Nothing(), emulator::multiply_bf16);
+  const float *top = p.c[i] + 2 * j, *bottom = p.c[i + 8] + 2 * j;
+  d[0] += top[0];
+  d[1] += top[1];
+  d[2] += bottom[0];
+  d[3] += bottom[1];
 }
 
 inline float exp2_fast(float x) {

@@ -5,9 +5,10 @@
 
 namespace emulator {
 
-enum Order { ASCENDING, DESCENDING, RANDOM };
+enum Order { ASCENDING, DESCENDING, RANDOM, ALL };
 
-// How threads and blocks take turns, and whether copies land at once or late.
+// How threads and blocks take turns, and whether copies land at once or late. ALL is for the driver,
+// which then runs each kernel in each of the others.
 struct Schedule {
   Order order;
   bool eager;

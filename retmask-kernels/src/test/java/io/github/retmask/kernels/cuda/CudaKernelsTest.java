@@ -1,13 +1,12 @@
 package io.github.retmask.kernels.cuda;
 
-import static org.assertj.core.api.Assertions.assertThat;
-
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.KernelsContract;
 import java.util.List;
 import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.Test;
 
+/// The contract. On the emulated device every kernel runs in several orders of its threads, which must
+/// give the same bits, and no kernel touches what is not a tensor's.
 class CudaKernelsTest extends KernelsContract {
 
   @Override
@@ -23,19 +22,7 @@ class CudaKernelsTest extends KernelsContract {
   }
 
   @AfterEach
-  void asUsual() {
-    EmulatedGpu.schedule(EmulatedGpu.Order.ASCENDING, EmulatedGpu.Copies.LATE);
-  }
-
-  /// What depends on them races.
-  @Test
-  void everyOrderOfThreadsAndCopiesGivesTheSameBits() {
-    List<String> want = bits();
-    for (EmulatedGpu.Order order : EmulatedGpu.Order.values()) {
-      for (EmulatedGpu.Copies copies : EmulatedGpu.Copies.values()) {
-        EmulatedGpu.schedule(order, copies);
-        assertThat(bits()).as("%s, copies %s", order, copies).isEqualTo(want);
-      }
-    }
+  void recover() {
+    EmulatedGpu.recover();
   }
 }

@@ -24,11 +24,13 @@ import org.junit.jupiter.api.Assumptions;
 @SuppressWarnings("restricted") // the stand-in is native code
 final class EmulatedGpu {
   /// The order in which the threads of a block, and the blocks, take turns. Shared memory holds NaN
-  /// at first, in the last order huge numbers.
+  /// at first, in the random order huge numbers.
   enum Order {
     ASCENDING,
     DESCENDING,
-    RANDOM
+    RANDOM,
+    /// Each kernel runs in each order, with early and late copies, and fails where the bits differ.
+    ALL
   }
 
   /// When asynchronous copies land, and when the work of a stream is done.

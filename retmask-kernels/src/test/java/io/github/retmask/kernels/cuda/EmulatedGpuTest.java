@@ -12,6 +12,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.EnumSet;
 import java.util.List;
 import java.util.Random;
 import jcuda.driver.CUmodule;
@@ -20,6 +21,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -156,6 +158,21 @@ class EmulatedGpuTest {
     assertDiffer(inAllOrders(() -> run("probe_reverse", 128, 32, 512, 1, numbers(128))));
   }
 
+  @Test
+  void kernelInAllOrdersFailsWhereBitsDiffer() {
+    EmulatedGpu.schedule(EmulatedGpu.Order.ALL, EmulatedGpu.Copies.LATE);
+    float[] x = numbers(256);
+    run("probe_block_sum", 32, 256, 64, 0, x);
+    run("probe_reverse", 128, 32, 512, 0, x);
+    Executable noBarrier = () -> run("probe_block_sum", 32, 256, 64, 1, x);
+    Executable noWait = () -> run("probe_reverse", 128, 32, 512, 1, x);
+    for (Executable wrong : List.of(noBarrier, noWait)) {
+      String message = assertThrows(IllegalStateException.class, wrong).getMessage();
+      assertTrue(message.contains("depends on the order of the threads"), message);
+      EmulatedGpu.recover();
+    }
+  }
+
   @ParameterizedTest
   @CsvSource(
       delimiter = '|',
@@ -270,7 +287,7 @@ class EmulatedGpuTest {
 
   private static List<float[]> inAllOrders(java.util.function.Supplier<float[]> call) {
     List<float[]> results = new ArrayList<>();
-    for (EmulatedGpu.Order order : EmulatedGpu.Order.values()) {
+    for (EmulatedGpu.Order order : EnumSet.complementOf(EnumSet.of(EmulatedGpu.Order.ALL))) {
       for (EmulatedGpu.Copies copies : EmulatedGpu.Copies.values()) {
         EmulatedGpu.schedule(order, copies);
         results.add(call.get());

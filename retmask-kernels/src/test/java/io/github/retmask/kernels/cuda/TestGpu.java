@@ -14,14 +14,21 @@ final class TestGpu {
     return REAL;
   }
 
-  /// Opens the CUDA backend. The emulated device is named to nobody else, so that `auto` does not
-  /// choose it in other tests of this JVM.
-  static Kernels open(int threads, Gpu.Memory memory) {
-    return CudaBackend.open(REAL ? CudaLibrary.named() : EmulatedGpu.driver(), threads, memory);
+  /// Opens the CUDA backend for tests of ops: an access past the end of any tensor is seen, and on the
+  /// emulated device every kernel runs in several orders of its threads.
+  static Kernels open(int threads) {
+    return open(threads, Gpu.Memory.SEPARATE, EmulatedGpu.Order.ALL);
   }
 
-  /// The same, where accesses past the end of any tensor are seen.
-  static Kernels open(int threads) {
-    return open(threads, Gpu.Memory.SEPARATE);
+  /// The same as users have it, for tests of whole models.
+  static Kernels openPlain(int threads) {
+    return open(threads, Gpu.Memory.POOLED, EmulatedGpu.Order.ASCENDING);
+  }
+
+  /// The emulated device is named to nobody else, so that `auto` does not choose it in other tests of
+  /// this JVM.
+  private static Kernels open(int threads, Gpu.Memory memory, EmulatedGpu.Order order) {
+    EmulatedGpu.schedule(order, EmulatedGpu.Copies.LATE);
+    return CudaBackend.open(REAL ? CudaLibrary.named() : EmulatedGpu.driver(), threads, memory);
   }
 }
