@@ -156,7 +156,7 @@ final class CudaKernels implements Kernels {
       HeadPlan plan,
       AttentionSpec spec,
       @Nullable AttentionReadout readout) {
-    throw new UnsupportedOperationException("CudaAttention.attention");
+    CudaAttention.attention(op(), z, lse, q, k, v, layout, plan, spec, readout);
   }
 
   @Override
