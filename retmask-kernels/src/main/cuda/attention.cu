@@ -154,7 +154,7 @@ __device__ __forceinline__ void attend(
   float* key = query + QUERIES * stride;    // [KEYS][stride]
   float* weight = key;                      // [QUERIES][WEIGHTS], when the keys are used up
   float* value = key + max(KEYS * stride, QUERIES * WEIGHTS);  // [KEYS][PADDED]
-  Softmax* results = (Softmax*)weight;                         // [QUERIES], at the end
+  Softmax* totals = (Softmax*)(value + KEYS * PADDED);         // [QUERIES], of finished spans
 
   int heads = gridDim.x;
   int head = blockIdx.x;
@@ -199,12 +199,11 @@ __device__ __forceinline__ void attend(
   int y = threadIdx.x / SIDE;
   int x = threadIdx.x % SIDE;
   Softmax span[ROWS];
-  Softmax total[ROWS];
   float sums[ROWS][Own::COUNT];
 #pragma unroll
   for (int r = 0; r < ROWS; r++) {
     span[r].clear();
-    total[r].clear();
+    totals[y * ROWS + r].clear();
 #pragma unroll
     for (int c = 0; c < Own::COUNT; c++) {
       sums[r][c] = 0.0f;
@@ -320,21 +319,25 @@ __device__ __forceinline__ void attend(
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
       int n = y * ROWS + r;
+      Softmax total = totals[n];
+      __syncwarp();
       if (partials.values == nullptr) {
         float take;
-        merge(total[r], span[r], keep[r], take);
-        float share = done ? 1.0f / total[r].sum : 1.0f;
+        merge(total, span[r], keep[r], take);
+        float share = done ? 1.0f / total.sum : 1.0f;
         float* to = z + ((size_t)n * heads + head) * head_dim;
         if (n < count) {
           Own::update(to, sums[r], keep[r], take, share, begun, head_dim);
         }
-        span[r] = total[r];
-      } else if (n < count) {
-        size_t at = partials.at(token + n, heads, head, blockIdx.z);
-        Own::store(partials.values + at * head_dim, sums[r], head_dim);
+      } else {
+        total = span[r];
+        if (n < count) {
+          size_t at = partials.at(token + n, heads, head, blockIdx.z);
+          Own::store(partials.values + at * head_dim, sums[r], head_dim);
+        }
       }
-      if (done && x == 0) {
-        results[n] = span[r];
+      if (x == 0) {
+        totals[n] = total;
       }
       span[r].clear();
 #pragma unroll
@@ -348,11 +351,11 @@ __device__ __forceinline__ void attend(
 
   __syncthreads();
   for (int n = threadIdx.x; n < count; n += TILE_THREADS) {
-    Softmax result = results[n];
+    Softmax total = totals[n];
     if (partials.values == nullptr) {
-      finish(lse, reads, view.of(position + n), result, token + n, heads, head);
+      finish(lse, reads, view.of(position + n), total, token + n, heads, head);
     } else {
-      partials.write(partials.at(token + n, heads, head, blockIdx.z), result);
+      partials.write(partials.at(token + n, heads, head, blockIdx.z), total);
     }
   }
 }

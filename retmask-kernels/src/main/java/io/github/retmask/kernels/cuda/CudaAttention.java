@@ -198,7 +198,10 @@ final class CudaAttention {
       Partials partials = split ? Partials.of(this, tokens, spans) : Partials.NONE;
       int stride = tileStride(headDim());
       int floats =
-          queries * stride + Math.max(keys * stride, queries * (keys + 4)) + keys * padded;
+          queries * stride
+              + Math.max(keys * stride, queries * (keys + 4))
+              + keys * padded
+              + 3 * queries;
       Launch launch =
           gpu.launch(STEM, "attention_f32_d" + padded)
               .tensor(z)

@@ -173,7 +173,7 @@ final class CudaKernels implements Kernels {
       BatchLayout layout,
       HeadPlan plan,
       AttentionSpec spec) {
-    throw new UnsupportedOperationException("CudaAttention.backward");
+    CudaAttentionBackward.backward(op(), dq, dk, dv, dz, q, k, v, z, lse, layout, plan, spec);
   }
 
   @Override
