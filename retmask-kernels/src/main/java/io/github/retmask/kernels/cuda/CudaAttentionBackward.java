@@ -89,7 +89,6 @@ final class CudaAttentionBackward {
         .integer(headDim)
         .integer(spec.window())
         .real(spec.scale())
-        .run(
-            heads, count, 1, THREADS, (3 * size * stride + lastTile + scores) * Float.BYTES);
+        .run(heads, count, 1, THREADS, (3 * size * stride + lastTile + scores) * Float.BYTES);
   }
 }
