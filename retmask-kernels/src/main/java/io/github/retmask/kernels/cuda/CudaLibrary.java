@@ -145,7 +145,8 @@ final class CudaLibrary {
     loadBinding("JCudaDriver", "jcuda.driver.JCudaDriver");
   }
 
-  private static void loadBinding(String library, String className) {
+  /// Loads a class of JCuda with its native library.
+  static void loadBinding(String library, String className) {
     String file = "lib" + library + "-12.6.0-linux-x86_64.so";
     String property = "java.io.tmpdir";
     String temporary = System.getProperty(property);

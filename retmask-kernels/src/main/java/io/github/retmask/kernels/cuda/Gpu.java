@@ -10,11 +10,13 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.IntBuffer;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Objects;
 import jcuda.driver.CUfunction;
 import jcuda.driver.CUmodule;
 import org.jspecify.annotations.Nullable;
@@ -46,6 +48,7 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   private final Launch launch;
   private final Map<String, CUmodule> modules = new HashMap<>();
   private final Map<String, CUfunction> functions = new HashMap<>();
+  private final Map<String, PtxEntry> entries = new HashMap<>(); // of the modules
   private final Arena pinned = Arena.ofShared();
   private final MemorySegment staging; // a ring: small copies leave from here without waiting
   private long staged;
@@ -100,7 +103,7 @@ final class Gpu implements AutoCloseable, DeviceMemory {
       function = driver.function(modules.computeIfAbsent(stem, this::load), kernel);
       functions.put(kernel, function);
     }
-    return launch.begin(function, kernel);
+    return launch.begin(function, Objects.requireNonNull(entries.get(kernel)));
   }
 
   private CUmodule load(String stem) {
@@ -109,7 +112,9 @@ final class Gpu implements AutoCloseable, DeviceMemory {
       if (in == null) {
         throw new IllegalStateException("cuda: no kernels " + resource + " in this build");
       }
-      return driver.loadModule(in.readAllBytes(), resource);
+      byte[] ptx = in.readAllBytes();
+      entries.putAll(PtxEntry.parse(new String(ptx, StandardCharsets.ISO_8859_1)));
+      return driver.loadModule(ptx, resource);
     } catch (IOException e) {
       throw new IllegalStateException("cuda: cannot read " + resource, e);
     }

@@ -18,8 +18,9 @@ final class Launch {
   private final CudaDriver driver;
   private final MemorySegment values; // 8 bytes each
   private final Pointer pointers;
+  private final char[] types = new char[MOST]; // of the values, as PtxEntry has them
   private @Nullable CUfunction function;
-  private String kernel = "";
+  private @Nullable PtxEntry kernel;
   private String tensor = ""; // the first one, for messages
   private int count;
 
@@ -33,9 +34,9 @@ final class Launch {
     pointers = Pointer.to(memory.asByteBuffer().order(ByteOrder.nativeOrder()));
   }
 
-  Launch begin(CUfunction begun, String name) {
+  Launch begin(CUfunction begun, PtxEntry entry) {
     function = begun;
-    kernel = name;
+    kernel = entry;
     tensor = "";
     count = 0;
     return this;
@@ -61,12 +62,14 @@ final class Launch {
 
   /// A 64-bit integer.
   Launch longs(long value) {
+    types[count] = 'l';
     values.setAtIndex(ValueLayout.JAVA_LONG, count++, value);
     return this;
   }
 
   /// A 32-bit integer.
   Launch integer(int value) {
+    types[count] = 'i';
     values.set(ValueLayout.JAVA_INT, (long) Long.BYTES * count++, value);
     return this;
   }
@@ -80,12 +83,14 @@ final class Launch {
 
   /// A float.
   Launch real(float value) {
+    types[count] = 'f';
     values.set(ValueLayout.JAVA_FLOAT, (long) Long.BYTES * count++, value);
     return this;
   }
 
   /// A double.
   Launch real(double value) {
+    types[count] = 'd';
     values.setAtIndex(ValueLayout.JAVA_DOUBLE, count++, value);
     return this;
   }
@@ -100,15 +105,27 @@ final class Launch {
     if (gridX == 0 || gridY == 0 || gridZ == 0) {
       return;
     }
+    PtxEntry entry = java.util.Objects.requireNonNull(kernel);
+    assert fits(entry, threads);
     driver.launch(
         java.util.Objects.requireNonNull(function),
-        tensor.isEmpty() ? kernel : kernel + " (" + tensor + ")",
+        tensor.isEmpty() ? entry.name() : entry.name() + " (" + tensor + ")",
         Math.toIntExact(gridX),
         Math.toIntExact(gridY),
         Math.toIntExact(gridZ),
         threads,
         sharedBytes,
         pointers);
+  }
+
+  private boolean fits(PtxEntry entry, int threads) {
+    String given = new String(types, 0, count);
+    if (!given.equals(entry.parameters()) || threads > entry.mostThreads()) {
+      throw new AssertionError(
+          "%s takes (%s) and %d threads, got (%s) and %d"
+              .formatted(entry.name(), entry.parameters(), entry.mostThreads(), given, threads));
+    }
+    return true;
   }
 
   /// Device address of a tensor's first element.

@@ -14,6 +14,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import jcuda.driver.CUmodule;
 import org.junit.jupiter.api.AfterAll;
@@ -30,25 +31,26 @@ import org.junit.jupiter.params.provider.CsvSource;
 class EmulatedGpuTest {
   private static CudaDriver driver;
   private static CUmodule probes;
+  private static Map<String, PtxEntry> entries;
 
   @BeforeAll
   static void open() {
     Assumptions.assumeFalse(TestGpu.isReal(), "tests the emulated device, this one is real");
     CudaLibrary.load(EmulatedGpu.driver());
     driver = new CudaDriver(0);
-    probes =
-        driver.loadModule(
-            ptx(
-                "probe_block_sum .u64 .u64 .u32",
-                "probe_reverse .u64 .u64 .u32",
-                "probe_product .u64 .u64 .u64",
-                "probe_votes .u64",
-                "probe_write .u64 .u32",
-                "probe_write_wide .u64 .u32",
-                "probe_index .u64 .u32",
-                "probe_shared .u64 .u32",
-                "probe_diverge .u64 .u32"),
-            "probes");
+    byte[] ptx =
+        ptx(
+            "probe_block_sum .u64 .u64 .u32",
+            "probe_reverse .u64 .u64 .u32",
+            "probe_product .u64 .u64 .u64",
+            "probe_votes .u64",
+            "probe_write .u64 .u32",
+            "probe_write_wide .u64 .u32",
+            "probe_index .u64 .u32",
+            "probe_shared .u64 .u32",
+            "probe_diverge .u64 .u32");
+    probes = driver.loadModule(ptx, "probes");
+    entries = PtxEntry.parse(new String(ptx, StandardCharsets.UTF_8));
   }
 
   @AfterEach
@@ -244,7 +246,7 @@ class EmulatedGpuTest {
   }
 
   private static Launch launch(String kernel) {
-    return new Launch(driver).begin(driver.function(probes, kernel), kernel);
+    return new Launch(driver).begin(driver.function(probes, kernel), entries.get(kernel));
   }
 
   /// Runs a kernel of `(out, x, n)` on one block.
