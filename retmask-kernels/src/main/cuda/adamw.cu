@@ -29,27 +29,26 @@ __device__ __forceinline__ void adamw(
     const AdamWFactors& f) {
   constexpr int N = 4;
   const bool wide = is_wide(param, grad) && is_wide(m, v) && (!ROUNDED || is_wide(rounded));
-  for (long long p = first_pack(); p * N < n; p += pack_step()) {
-    Pack<float, N> w = load_pack<N>(param, p * N, n, wide);
-    const Pack<float, N> d = load_pack<N>(grad, p * N, n, wide);
-    Pack<float, N> m1 = load_pack<N>(m, p * N, n, wide);
-    Pack<float, N> m2 = load_pack<N>(v, p * N, n, wide);
-    Pack<bf16, N> half;
+  const long long at = own_pack() * N;
+  Pack<float, N> w = load_pack<N>(param, at, n, wide);
+  const Pack<float, N> d = load_pack<N>(grad, at, n, wide);
+  Pack<float, N> m1 = load_pack<N>(m, at, n, wide);
+  Pack<float, N> m2 = load_pack<N>(v, at, n, wide);
+  Pack<bf16, N> half;
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-      const float g = d.at[i] * f.scale;
-      m1.at[i] = m1.at[i] * f.keep1 + g * f.take1;
-      m2.at[i] = m2.at[i] * f.keep2 + g * f.take2 * g;
-      const float root = sqrtf(m2.at[i] / f.correction) + f.eps;
-      w.at[i] = w.at[i] * f.keep_param - m1.at[i] * f.rate / root;
-      half.at[i] = from_float<bf16>(w.at[i]);
-    }
-    store_pack(param, p * N, n, wide, w);
-    store_pack(m, p * N, n, wide, m1);
-    store_pack(v, p * N, n, wide, m2);
-    if (ROUNDED) {
-      store_pack(rounded, p * N, n, wide, half);
-    }
+  for (int i = 0; i < N; i++) {
+    const float g = d.at[i] * f.scale;
+    m1.at[i] = m1.at[i] * f.keep1 + g * f.take1;
+    m2.at[i] = m2.at[i] * f.keep2 + g * f.take2 * g;
+    const float root = sqrtf(m2.at[i] / f.correction) + f.eps;
+    w.at[i] = w.at[i] * f.keep_param - m1.at[i] * f.rate / root;
+    half.at[i] = from_float<bf16>(w.at[i]);
+  }
+  store_pack(param, at, n, wide, w);
+  store_pack(m, at, n, wide, m1);
+  store_pack(v, at, n, wide, m2);
+  if (ROUNDED) {
+    store_pack(rounded, at, n, wide, half);
   }
 }
 

@@ -1,7 +1,6 @@
 // Sum, cast and sum of squares of whole tensors. Limited by memory.
 //
-// Threads take packs of neighbouring elements; the grid fills the device once and walks through the
-// tensor.
+// A thread takes a pack of neighbouring elements, the grid the tensor.
 #include "blocks.cuh"
 
 // --- add --------------------------------------------------------------------------------------------
@@ -11,15 +10,14 @@ template <class T>
 __device__ __forceinline__ void add(T* out, const T* a, const T* b, long long n) {
   constexpr int N = PACK<T>;
   const bool wide = is_wide(out, a, b);
-  for (long long p = first_pack(); p * N < n; p += pack_step()) {
-    Pack<T, N> x = load_pack<N>(a, p * N, n, wide);
-    const Pack<T, N> y = load_pack<N>(b, p * N, n, wide);
+  const long long at = own_pack() * N;
+  Pack<T, N> x = load_pack<N>(a, at, n, wide);
+  const Pack<T, N> y = load_pack<N>(b, at, n, wide);
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-      x.at[i] = from_float<T>(to_float(x.at[i]) + to_float(y.at[i]));
-    }
-    store_pack(out, p * N, n, wide, x);
+  for (int i = 0; i < N; i++) {
+    x.at[i] = from_float<T>(to_float(x.at[i]) + to_float(y.at[i]));
   }
+  store_pack(out, at, n, wide, x);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
@@ -35,28 +33,27 @@ extern "C" __global__ void __launch_bounds__(256)
 EXPORT_KERNEL(add_bf16)
 
 // --- cast -------------------------------------------------------------------------------------------
-// Widens exactly, then rounds once, to nearest with ties to even. Two packs of four are under way in a
-// thread: one has too few bytes to cover the latency of memory.
+// Widens exactly, then rounds once, to nearest with ties to even. A thread takes two packs of four, a
+// block apart: one has too few bytes to cover the latency of memory.
 
 template <class To, class From>
 __device__ __forceinline__ void cast(
     To* __restrict__ out, const From* __restrict__ in, long long n) {
   const bool wide = is_wide(out, in);
-  const long long step = pack_step() * 4;
-  for (long long at = first_pack() * 4; at < n; at += 2 * step) {
-    const Pack<From, 4> x = load_pack<4>(in, at, n, wide);
-    const Pack<From, 4> y = load_pack<4>(in, at + step, n, wide);
-    store_pack(out, at, n, wide, rounded<To>(widened(x)));
-    store_pack(out, at + step, n, wide, rounded<To>(widened(y)));
-  }
+  const long long first = ((long long)blockIdx.x * 2 * blockDim.x + threadIdx.x) * 4;
+  const long long second = first + blockDim.x * 4;
+  const Pack<From, 4> x = load_pack<4>(in, first, n, wide);
+  const Pack<From, 4> y = load_pack<4>(in, second, n, wide);
+  store_pack(out, first, n, wide, rounded<To>(widened(x)));
+  store_pack(out, second, n, wide, rounded<To>(widened(y)));
 }
 
 template <class To>
 __device__ __forceinline__ void cast_blocks(
     To* __restrict__ out, const void* __restrict__ in, int type, long long n) {
-  const bool wide = is_wide(out);
-  for (long long at = first_pack() * 4; at < n; at += pack_step() * 4) {
-    store_pack(out, at, n, wide, rounded<To>(load_blocks<4>(in, type, at)));
+  const long long at = own_pack() * 4;
+  if (at < n) {
+    store_pack(out, at, n, is_wide(out), rounded<To>(load_blocks<4>(in, type, at)));
   }
 }
 
@@ -109,20 +106,37 @@ __device__ __forceinline__ double block_sum(double v) {
 }
 
 template <class T>
+__device__ __forceinline__ void add_squares(double (&sums)[4], const Pack<T, 4>& pack) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const double value = to_float(pack.at[i]);
+    sums[i] = fma(value, value, sums[i]);
+  }
+}
+
+template <class T>
 __device__ __forceinline__ void sum_of_squares(
     double* __restrict__ parts, const T* __restrict__ x, long long n, long long part) {
+  constexpr int AHEAD = 4;  // packs that are under way
   const bool wide = is_wide(x);
   const long long from = blockIdx.x * part;
   const long long end = min(n, from + part);
+  const int step = blockDim.x * 4;
   double sums[4] = {};
-#pragma unroll 4
-  for (long long at = from + threadIdx.x * 4; at < end; at += blockDim.x * 4) {
-    const Pack<T, 4> pack = load_pack<4>(x, at, end, wide);
+  long long at = from + threadIdx.x * 4;
+  for (; wide && at + (AHEAD - 1) * step + 4 <= end; at += AHEAD * step) {
+    Pack<T, 4> held[AHEAD];
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const double value = to_float(pack.at[i]);
-      sums[i] = fma(value, value, sums[i]);
+    for (int k = 0; k < AHEAD; k++) {
+      held[k] = *(const Pack<T, 4>*)(x + at + k * step);
     }
+#pragma unroll
+    for (int k = 0; k < AHEAD; k++) {
+      add_squares(sums, held[k]);
+    }
+  }
+  for (; at < end; at += step) {
+    add_squares(sums, load_pack<4>(x, at, end, wide));
   }
   const double sum = block_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
   if (threadIdx.x == 0) {

@@ -107,9 +107,7 @@ __device__ __forceinline__ Pack<T, PACK<T>> elements(const uint4& kept) {
   return pack;
 }
 
-// The first pack of a whole tensor that this thread takes, and the distance to its next one.
-__device__ __forceinline__ long long first_pack() {
+// The pack of a whole tensor that this thread takes, where every thread of the grid takes one.
+__device__ __forceinline__ long long own_pack() {
   return (long long)blockIdx.x * blockDim.x + threadIdx.x;
 }
-
-__device__ __forceinline__ long long pack_step() { return (long long)gridDim.x * blockDim.x; }

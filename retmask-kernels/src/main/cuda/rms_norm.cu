@@ -2,9 +2,8 @@
 // out = x rstd weight. Limited by memory: a row is read once.
 //
 // A team works on a row: 1 to 32 neighbouring lanes of a warp, or a whole block where rows are long.
-// Its threads keep the first packs of the row in registers between the sum and its use and read the
-// rest of a very long row again. Thread t takes the packs t, t + team, ...: the order of a sum depends
-// on the row's length alone.
+// Thread t takes the packs t, t + team, ...: the order of a sum depends on the row's length alone,
+// however the row is read.
 #include "packs.cuh"
 
 // The same sum in each thread of a team, which is a power of two up to 32, or the block; all threads of
@@ -32,7 +31,8 @@ __device__ __forceinline__ float team_sum(float v, int team, float* parts, int t
 
 // --- forward ----------------------------------------------------------------------------------------
 
-// Packs of a row that a thread keeps.
+// Packs that a thread keeps in registers between the sum and its use: of one row, or one each of as
+// many short rows. Very long rows and rows of odd length are read twice.
 static constexpr int HELD = 4;
 
 template <class T, int N>
@@ -57,71 +57,139 @@ __device__ __forceinline__ Pack<T, N> scaled(
 }
 
 template <class T>
-__device__ __forceinline__ void rms_norm(
-    T* __restrict__ out,
-    float* __restrict__ rstd,
-    const T* __restrict__ x,
-    const void* __restrict__ weight,
-    int type,
-    long long rows,
-    int width,
-    float eps,
-    int team) {
+struct NormRows {
+  T* __restrict__ out;
+  float* __restrict__ rstd;
+  const T* __restrict__ x;
+  const void* __restrict__ weight;
+  int type;
+  long long rows;
+  int width;
+  float eps;
+};
+
+__device__ __forceinline__ float reciprocal_root(float squares, int width, float eps) {
+  return 1.f / sqrtf(squares / (float)width + eps);
+}
+
+// Rows of at most one pack for each thread, HELD of them at once: row, row + step, ...
+template <class T>
+__device__ __forceinline__ void norm_short_rows(
+    const NormRows<T>& r, long long row, int step, int lane, int team) {
   constexpr int N = PACK<T>;
+  const int packs = r.width / N;
+  uint4 held[HELD];
+#pragma unroll
+  for (int k = 0; k < HELD; k++) {
+    if (row + k * step < r.rows && lane < packs) {
+      held[k] = ((const uint4*)r.x)[(row + k * step) * packs + lane];
+    }
+  }
+  float sums[HELD];
+#pragma unroll
+  for (int k = 0; k < HELD; k++) {
+    const bool mine = row + k * step < r.rows && lane < packs;
+    sums[k] = mine ? add_squares(0.f, elements<T>(held[k])) : 0.f;
+  }
+#pragma unroll
+  for (int k = 0; k < HELD; k++) {
+    sums[k] = team_sum(sums[k], team, nullptr, 0);
+  }
+  if (lane >= packs) {
+    return;
+  }
+  const Pack<float, N> w = load_weights<N>(r.weight, r.type, lane * N, r.width, true);
+#pragma unroll
+  for (int k = 0; k < HELD; k++) {
+    if (row + k * step < r.rows) {
+      const float scale = reciprocal_root(sums[k], r.width, r.eps);
+      ((uint4*)r.out)[(row + k * step) * packs + lane] =
+          words(scaled(elements<T>(held[k]), scale, w));
+      if (lane == 0) {
+        r.rstd[row + k * step] = scale;
+      }
+    }
+  }
+}
+
+// A row of at most HELD packs for each thread.
+template <class T>
+__device__ __forceinline__ void norm_row(
+    const NormRows<T>& r, long long row, int lane, int team, float* parts) {
+  constexpr int N = PACK<T>;
+  const int packs = row < r.rows ? r.width / N : 0;
+  const uint4* x = (const uint4*)(r.x + row * r.width);
+  uint4* out = (uint4*)(r.out + row * r.width);
+  uint4 held[HELD];
+#pragma unroll
+  for (int k = 0; k < HELD; k++) {
+    if (lane + k * team < packs) {
+      held[k] = x[lane + k * team];
+    }
+  }
+  float squares = 0;
+#pragma unroll
+  for (int k = 0; k < HELD; k++) {
+    if (lane + k * team < packs) {
+      squares = add_squares(squares, elements<T>(held[k]));
+    }
+  }
+  const float scale = reciprocal_root(team_sum(squares, team, parts, 0), r.width, r.eps);
+#pragma unroll
+  for (int k = 0; k < HELD; k++) {
+    const int p = lane + k * team;
+    if (p < packs) {
+      const Pack<float, N> w = load_weights<N>(r.weight, r.type, p * N, r.width, true);
+      out[p] = words(scaled(elements<T>(held[k]), scale, w));
+    }
+  }
+  if (lane == 0 && row < r.rows) {
+    r.rstd[row] = scale;
+  }
+}
+
+// Rows of any length and alignment: row, row + step, ...
+template <class T>
+__device__ __forceinline__ void norm_any_rows(
+    const NormRows<T>& r, long long row, int step, int rounds, int lane, int team, float* parts) {
+  constexpr int N = PACK<T>;
+  for (int k = 0; k < rounds; k++, row += step) {
+    const int end = row < r.rows ? r.width : 0;
+    const T* x = r.x + row * r.width;
+    T* out = r.out + row * r.width;
+    const bool wide = is_wide(x, out, r.weight);
+    float squares = 0;
+#pragma unroll 2
+    for (int at = lane * N; at < end; at += team * N) {
+      squares = add_squares(squares, load_pack<N>(x, at, r.width, wide));
+    }
+    const float scale = reciprocal_root(team_sum(squares, team, parts, k), r.width, r.eps);
+#pragma unroll 2
+    for (int at = lane * N; at < end; at += team * N) {
+      const Pack<float, N> w = load_weights<N>(r.weight, r.type, at, r.width, wide);
+      store_pack(out, at, r.width, wide, scaled(load_pack<N>(x, at, r.width, wide), scale, w));
+    }
+    if (lane == 0 && row < r.rows) {
+      r.rstd[row] = scale;
+    }
+  }
+}
+
+// Each team takes `rounds` rows of its block: HELD where a row has at most a pack for each thread, else
+// one.
+template <class T>
+__device__ __forceinline__ void rms_norm(const NormRows<T>& r, int team, int rounds) {
   SHARED_MEMORY(shared);
   const int teams = blockDim.x / team;
   const int lane = threadIdx.x % team;
-  const int packs = (width + N - 1) / N;
-  const bool wide = width % N == 0 && is_wide(out, x, weight);
-  const int rest = lane + (wide ? HELD * team : 0);  // the first pack that is not kept
-  int turn = 0;
-  for (long long first = (long long)blockIdx.x * teams; first < rows;
-       first += (long long)gridDim.x * teams) {
-    const long long row = first + threadIdx.x / team;
-    const int mine = row < rows ? packs : 0;
-    const T* xs = x + row * width;
-    T* outs = out + row * width;
-    uint4 held[HELD];
-    float squares = 0;
-    if (wide) {
-#pragma unroll
-      for (int k = 0; k < HELD; k++) {
-        if (lane + k * team < mine) {
-          held[k] = ((const uint4*)xs)[lane + k * team];
-        }
-      }
-#pragma unroll
-      for (int k = 0; k < HELD; k++) {
-        if (lane + k * team < mine) {
-          squares = add_squares(squares, elements<T>(held[k]));
-        }
-      }
-    }
-#pragma unroll 1
-    for (int p = rest; p < mine; p += team) {
-      squares = add_squares(squares, load_pack<N>(xs, p * N, width, wide));
-    }
-    const float scale =
-        1.f / sqrtf(team_sum(squares, team, (float*)shared, turn++) / (float)width + eps);
-    if (wide) {
-#pragma unroll
-      for (int k = 0; k < HELD; k++) {
-        const int p = lane + k * team;
-        if (p < mine) {
-          const Pack<float, N> w = load_weights<N>(weight, type, p * N, width, true);
-          ((uint4*)outs)[p] = words(scaled(elements<T>(held[k]), scale, w));
-        }
-      }
-    }
-#pragma unroll 1
-    for (int p = rest; p < mine; p += team) {
-      const Pack<T, N> again = load_pack<N>(xs, p * N, width, wide);
-      const Pack<float, N> w = load_weights<N>(weight, type, p * N, width, wide);
-      store_pack(outs, p * N, width, wide, scaled(again, scale, w));
-    }
-    if (lane == 0 && row < rows) {
-      rstd[row] = scale;
-    }
+  const long long first = (long long)blockIdx.x * teams * rounds + threadIdx.x / team;
+  const bool wide = r.width % PACK<T> == 0 && is_wide(r.out, r.x, r.weight);
+  if (wide && rounds == HELD) {
+    norm_short_rows(r, first, teams, lane, team);
+  } else if (wide && r.width <= HELD * PACK<T> * team) {
+    norm_row(r, first, lane, team, (float*)shared);
+  } else {
+    norm_any_rows(r, first, teams, rounds, lane, team, (float*)shared);
   }
 }
 
@@ -134,8 +202,9 @@ extern "C" __global__ void __launch_bounds__(512, 2) rms_norm_f32(
     long long rows,
     int width,
     float eps,
-    int team) {
-  rms_norm(out, rstd, x, weight, type, rows, width, eps, team);
+    int team,
+    int rounds) {
+  rms_norm<float>({out, rstd, x, weight, type, rows, width, eps}, team, rounds);
 }
 EXPORT_KERNEL(rms_norm_f32)
 
@@ -148,8 +217,9 @@ extern "C" __global__ void __launch_bounds__(512, 2) rms_norm_bf16(
     long long rows,
     int width,
     float eps,
-    int team) {
-  rms_norm(out, rstd, x, weight, type, rows, width, eps, team);
+    int team,
+    int rounds) {
+  rms_norm<bf16>({out, rstd, x, weight, type, rows, width, eps}, team, rounds);
 }
 EXPORT_KERNEL(rms_norm_bf16)
 
@@ -158,12 +228,16 @@ EXPORT_KERNEL(rms_norm_bf16)
 //
 // Block b walks through rows [b chunk, (b + 1) chunk), its teams in turn. A thread always has the same
 // columns and sums the weight's gradient of its rows; the teams of a block add theirs into
-// partial[b,:], and a second kernel adds the blocks. Two forms with the same order of sums: one keeps
-// rows and sums in registers, the other, for rows of odd length or very long ones, in memory.
+// partial[b,:], and a second kernel adds the blocks. Two forms with the same order of sums: one lets
+// the next rows come into shared memory while it works on one, and keeps the sums in registers; the
+// other, for rows of odd length or very long ones, reads rows twice and keeps the sums in memory.
 
-// Packs of x and of dOut that a thread keeps: eight elements of either type.
+// Packs of x and of dOut of a row that a thread of the first form takes, eight elements of either type;
+// and rows that are in shared memory.
 template <class T>
 static constexpr int HELD_BACKWARD = 8 / PACK<T>;
+template <class T>
+static constexpr int STAGES = sizeof(T) == 2 ? 3 : 2;
 
 // One pack of one row: g . x is added to `dot`.
 template <class T, int N>
@@ -227,52 +301,80 @@ struct BackwardRows {
   float* sums;
 };
 
+// Begins the copy of this thread's packs of a row, if there is such a row: x, then dOut, to
+// stage[0], stage[threads], ... A group of copies ends in any case.
 template <class T>
-__device__ __forceinline__ void backward_in_registers(const BackwardRows<T>& b, float* shared) {
-  constexpr int N = PACK<T>;
-  const int teams = blockDim.x / b.team;
-  const int lane = threadIdx.x % b.team;
-  const int packs = b.width / N;
-  Pack<float, N> sums[HELD_BACKWARD<T>] = {};
-  int turn = 0;
-  for (long long first = b.start; first < b.end; first += teams) {
-    const long long row = first + threadIdx.x / b.team;
-    const int mine = row < b.end ? packs : 0;
-    const long long from = row * packs + lane;
-    uint4 x[HELD_BACKWARD<T>];
-    uint4 d[HELD_BACKWARD<T>];
+__device__ __forceinline__ void begin_row(
+    const BackwardRows<T>& b, uint4* stage, long long row, int lane) {
+  const int packs = b.width / PACK<T>;
+  if (row < b.end) {
 #pragma unroll
     for (int k = 0; k < HELD_BACKWARD<T>; k++) {
-      if (lane + k * b.team < mine) {
-        x[k] = ((const uint4*)b.x)[from + k * b.team];
-        d[k] = ((const uint4*)b.d_out)[from + k * b.team];
-      }
-    }
-    const float scale = row < b.end ? b.rstd[row] : 0.f;
-    float dot = 0;
-#pragma unroll
-    for (int k = 0; k < HELD_BACKWARD<T>; k++) {
-      const int p = lane + k * b.team;
-      if (p < mine) {
-        const Pack<float, N> w = load_weights<N>(b.weight, b.type, p * N, b.width, true);
-        dot = add_products(dot, elements<T>(d[k]), elements<T>(x[k]), w);
-      }
-    }
-    const float mean = team_sum(dot, b.team, shared, turn++) / (float)b.width;
-    const float factor = -scale * scale * mean;
-#pragma unroll
-    for (int k = 0; k < HELD_BACKWARD<T>; k++) {
-      const int p = lane + k * b.team;
-      if (p < mine) {
-        const Pack<float, N> w = load_weights<N>(b.weight, b.type, p * N, b.width, true);
-        const Pack<float, N> value =
-            gradient(sums[k], elements<T>(d[k]), elements<T>(x[k]), w, scale, factor);
-        store_gradient(b.dx + row * b.width, p * N, b.width, true, value, b.into_dx);
+      const long long p = row * packs + lane + k * b.team;
+      if (lane + k * b.team < packs) {
+        copy_async16(stage + 2 * k * blockDim.x, (const uint4*)b.x + p);
+        copy_async16(stage + (2 * k + 1) * blockDim.x, (const uint4*)b.d_out + p);
       }
     }
   }
+  copy_async_commit();
+}
+
+// A thread copies and reads its own packs only, so no barrier guards the stages.
+template <class T>
+__device__ __forceinline__ void backward_in_stages(
+    const BackwardRows<T>& b, float* shared, uint4* stages) {
+  constexpr int N = PACK<T>;
+  constexpr int HELD_PACKS = HELD_BACKWARD<T>;
+  const int teams = blockDim.x / b.team;
+  const int lane = threadIdx.x % b.team;
+  const int packs = b.width / N;
+  const long long own = b.start + threadIdx.x / b.team;  // this team's first row
+  const int stage_packs = 2 * HELD_PACKS * blockDim.x;
+  uint4* mine = stages + threadIdx.x;
 #pragma unroll
-  for (int k = 0; k < HELD_BACKWARD<T>; k++) {
+  for (int s = 0; s < STAGES<T> - 1; s++) {
+    begin_row(b, mine + s * stage_packs, own + s * teams, lane);
+  }
+  Pack<float, N> sums[HELD_PACKS] = {};
+  int turn = 0;
+  for (long long row = own; row - threadIdx.x / b.team < b.end; row += teams) {
+    copy_async_wait<STAGES<T> - 2>();
+    const uint4* stage = mine + turn % STAGES<T> * stage_packs;
+    begin_row(
+        b, mine + (turn + STAGES<T> - 1) % STAGES<T> * stage_packs,
+        row + (STAGES<T> - 1) * teams, lane);
+    const int of_row = row < b.end ? packs : 0;
+    const float scale = row < b.end ? b.rstd[row] : 0.f;
+    float dot = 0;
+#pragma unroll
+    for (int k = 0; k < HELD_PACKS; k++) {
+      const int p = lane + k * b.team;
+      if (p < of_row) {
+        const Pack<T, N> x = elements<T>(stage[2 * k * blockDim.x]);
+        const Pack<T, N> d = elements<T>(stage[(2 * k + 1) * blockDim.x]);
+        const Pack<float, N> w = load_weights<N>(b.weight, b.type, p * N, b.width, true);
+        dot = add_products(dot, d, x, w);
+      }
+    }
+    const float mean = team_sum(dot, b.team, shared, turn) / (float)b.width;
+    const float factor = -scale * scale * mean;
+#pragma unroll
+    for (int k = 0; k < HELD_PACKS; k++) {
+      const int p = lane + k * b.team;
+      if (p < of_row) {
+        const Pack<T, N> x = elements<T>(stage[2 * k * blockDim.x]);
+        const Pack<T, N> d = elements<T>(stage[(2 * k + 1) * blockDim.x]);
+        const Pack<float, N> w = load_weights<N>(b.weight, b.type, p * N, b.width, true);
+        const Pack<float, N> value = gradient(sums[k], d, x, w, scale, factor);
+        store_gradient(b.dx + row * b.width, p * N, b.width, true, value, b.into_dx);
+      }
+    }
+    turn++;
+  }
+  copy_async_wait<0>();
+#pragma unroll
+  for (int k = 0; k < HELD_PACKS; k++) {
     const int p = lane + k * b.team;
     if (p < packs) {
       store_pack(b.sums, p * N, b.width, is_wide(b.sums), sums[k]);
@@ -331,18 +433,21 @@ __device__ __forceinline__ void rms_norm_backward(
     int width,
     int into_dx,
     int team,
-    long long chunk) {
+    long long chunk,
+    int staged) {
   SHARED_MEMORY(shared);
-  float* floats = (float*)shared;  // [2][warps] of team_sum, or [teams][W] where teams are warps or less
+  // [2][warps] of team_sum, or [teams][W] where teams are warps or less; then the stages.
+  float* floats = (float*)shared;
   const int teams = blockDim.x / team;
+  const int sums_room = teams == 1 ? 2 * blockDim.x / WARP : teams * width;
+  uint4* stages = (uint4*)shared + (sums_room + 3) / 4;
   const long long start = blockIdx.x * chunk;
   float* sums = partial + (long long)blockIdx.x * width;
   const BackwardRows<T> b = {
       dx, d_out, x, rstd, weight, type, width, into_dx != 0, team, start, min(rows, start + chunk),
       teams == 1 ? sums : floats + threadIdx.x / team * width};
-  if (width % PACK<T> == 0 && width <= team * HELD_BACKWARD<T> * PACK<T> && is_wide(dx, d_out, x) &&
-      is_wide(weight)) {
-    backward_in_registers(b, floats);
+  if (staged && width % PACK<T> == 0 && is_wide(dx, d_out, x) && is_wide(weight)) {
+    backward_in_stages(b, floats, stages);
   } else {
     backward_in_memory(b, floats);
   }
@@ -358,6 +463,7 @@ __device__ __forceinline__ void rms_norm_backward(
   }
 }
 
+// `staged`: a row is at most what the threads take at once, and the shared memory has room.
 extern "C" __global__ void __launch_bounds__(1024) rms_norm_backward_f32(
     float* dx,
     float* partial,
@@ -370,9 +476,10 @@ extern "C" __global__ void __launch_bounds__(1024) rms_norm_backward_f32(
     int width,
     int into_dx,
     int team,
-    long long chunk) {
+    long long chunk,
+    int staged) {
   rms_norm_backward(
-      dx, partial, d_out, x, rstd, weight, type, rows, width, into_dx, team, chunk);
+      dx, partial, d_out, x, rstd, weight, type, rows, width, into_dx, team, chunk, staged);
 }
 EXPORT_KERNEL(rms_norm_backward_f32)
 
@@ -388,9 +495,10 @@ extern "C" __global__ void __launch_bounds__(1024) rms_norm_backward_bf16(
     int width,
     int into_dx,
     int team,
-    long long chunk) {
+    long long chunk,
+    int staged) {
   rms_norm_backward(
-      dx, partial, d_out, x, rstd, weight, type, rows, width, into_dx, team, chunk);
+      dx, partial, d_out, x, rstd, weight, type, rows, width, into_dx, team, chunk, staged);
 }
 EXPORT_KERNEL(rms_norm_backward_bf16)
 

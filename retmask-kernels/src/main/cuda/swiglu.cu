@@ -18,16 +18,15 @@ template <class T>
 __device__ __forceinline__ void swiglu(T* out, const T* gate, const T* up, long long n) {
   constexpr int N = PACK<T>;
   const bool wide = is_wide(out, gate, up);
-  for (long long p = first_pack(); p * N < n; p += pack_step()) {
-    const Pack<T, N> g = load_pack<N>(gate, p * N, n, wide);
-    Pack<T, N> u = load_pack<N>(up, p * N, n, wide);
+  const long long at = own_pack() * N;
+  const Pack<T, N> g = load_pack<N>(gate, at, n, wide);
+  Pack<T, N> u = load_pack<N>(up, at, n, wide);
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-      const float x = to_float(g.at[i]);
-      u.at[i] = from_float<T>(x * sigmoid<T>(x) * to_float(u.at[i]));
-    }
-    store_pack(out, p * N, n, wide, u);
+  for (int i = 0; i < N; i++) {
+    const float x = to_float(g.at[i]);
+    u.at[i] = from_float<T>(x * sigmoid<T>(x) * to_float(u.at[i]));
   }
+  store_pack(out, at, n, wide, u);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
@@ -48,22 +47,21 @@ __device__ __forceinline__ void swiglu_backward(
     T* d_gate, T* d_up, const T* d_out, const T* gate, const T* up, long long n) {
   constexpr int N = PACK<T>;
   const bool wide = is_wide(d_gate, d_up) && is_wide(d_out, gate, up);
-  for (long long p = first_pack(); p * N < n; p += pack_step()) {
-    Pack<T, N> d = load_pack<N>(d_out, p * N, n, wide);
-    Pack<T, N> g = load_pack<N>(gate, p * N, n, wide);
-    const Pack<T, N> u = load_pack<N>(up, p * N, n, wide);
+  const long long at = own_pack() * N;
+  Pack<T, N> d = load_pack<N>(d_out, at, n, wide);
+  Pack<T, N> g = load_pack<N>(gate, at, n, wide);
+  const Pack<T, N> u = load_pack<N>(up, at, n, wide);
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-      const float x = to_float(g.at[i]);
-      const float dy = to_float(d.at[i]);
-      const float s = sigmoid<T>(x);
-      const float slope = ((1.f - s) * x + 1.f) * s;
-      d.at[i] = from_float<T>(dy * (x * s));
-      g.at[i] = from_float<T>(dy * to_float(u.at[i]) * slope);
-    }
-    store_pack(d_up, p * N, n, wide, d);
-    store_pack(d_gate, p * N, n, wide, g);
+  for (int i = 0; i < N; i++) {
+    const float x = to_float(g.at[i]);
+    const float dy = to_float(d.at[i]);
+    const float s = sigmoid<T>(x);
+    const float slope = ((1.f - s) * x + 1.f) * s;
+    d.at[i] = from_float<T>(dy * (x * s));
+    g.at[i] = from_float<T>(dy * to_float(u.at[i]) * slope);
   }
+  store_pack(d_up, at, n, wide, d);
+  store_pack(d_gate, at, n, wide, g);
 }
 
 extern "C" __global__ void __launch_bounds__(256) swiglu_backward_f32(

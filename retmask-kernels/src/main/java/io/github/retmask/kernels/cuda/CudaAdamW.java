@@ -40,6 +40,6 @@ final class CudaAdamW {
         .real((float) (s.learningRate() / (1 - StrictMath.pow(s.beta1(), s.step()))))
         .real((float) (1 - StrictMath.pow(s.beta2(), s.step())))
         .real((float) s.eps())
-        .run(blocks(gpu, Math.ceilDiv(param.size(), 4)), THREADS);
+        .run(blocks(Math.ceilDiv(param.size(), 4)), THREADS);
   }
 }

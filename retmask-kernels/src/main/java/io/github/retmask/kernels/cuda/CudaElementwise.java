@@ -4,15 +4,12 @@ import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import java.util.Locale;
 
-/// Launchers of `elementwise.cu`, and the grid that all elementwise ops share.
+/// Launchers of `elementwise.cu`, and the grid of all elementwise ops.
 final class CudaElementwise {
   private static final String STEM = "elementwise";
 
   /// Threads of a block.
   static final int THREADS = 256;
-
-  /// Blocks that a multiprocessor holds at most.
-  private static final int RESIDENT = 8;
 
   /// The parts of a sum of squares: this many where there are elements enough, multiples of [#UNIT].
   private static final int PARTS = 1024;
@@ -22,10 +19,9 @@ final class CudaElementwise {
 
   private CudaElementwise() {}
 
-  /// Blocks that walk through a tensor together: one item to a thread, or as many blocks as the
-  /// device holds at once.
-  static long blocks(Gpu gpu, long items) {
-    return Math.min(Math.ceilDiv(items, THREADS), (long) gpu.multiprocessors() * RESIDENT);
+  /// Blocks of which each thread takes one item.
+  static long blocks(long items) {
+    return Math.ceilDiv(items, THREADS);
   }
 
   /// Packs of 16 bytes that the elements fill.
@@ -44,7 +40,7 @@ final class CudaElementwise {
         .tensor(a)
         .tensor(b)
         .longs(out.size())
-        .run(blocks(gpu, packs(out)), THREADS);
+        .run(blocks(packs(out)), THREADS);
   }
 
   static void cast(Gpu gpu, Tensor out, Tensor in) {
@@ -59,14 +55,14 @@ final class CudaElementwise {
           .tensor(in)
           .integer(in.dtype().ordinal())
           .longs(out.size())
-          .run(blocks(gpu, Math.ceilDiv(out.size(), 4)), THREADS);
+          .run(blocks(Math.ceilDiv(out.size(), 4)), THREADS);
       return;
     }
     gpu.launch(STEM, kernel + name(in.dtype()))
         .tensor(out)
         .tensor(in)
         .longs(out.size())
-        .run(blocks(gpu, Math.ceilDiv(out.size(), 8)), THREADS);
+        .run(blocks(Math.ceilDiv(out.size(), 8)), THREADS);
   }
 
   private static String name(DType type) {

@@ -11,19 +11,16 @@ final class CudaRmsNorm {
   /// Threads of a block whose teams are warps or less.
   private static final int THREADS = 256;
 
-  /// Packs of a row that a thread of the forward keeps, as `HELD` in `rms_norm.cu`.
+  /// Packs that a thread of the forward keeps, as `HELD` in `rms_norm.cu`.
   private static final int HELD = 4;
 
-  /// Elements of a row that a thread of the backward keeps.
+  /// Elements of a row that a thread of the backward takes at once.
   private static final int HELD_BACKWARD = 8;
 
   private static final int MOST_THREADS = 512;
   private static final int MOST_BACKWARD_THREADS = 1024;
 
-  /// Blocks for each multiprocessor: more would only begin and end more often.
-  private static final int BLOCKS = 32;
-
-  /// Blocks of the backward, each with a partial sum of the weight's gradient.
+  /// Blocks of the backward at most, each with a partial sum of the weight's gradient.
   private static final int CHUNKS = 1024;
 
   private static final int CHUNKS_OF_LONG_ROWS = 512;
@@ -59,7 +56,9 @@ final class CudaRmsNorm {
   static void rmsNorm(Gpu gpu, Tensor out, Tensor rstd, Tensor x, Tensor weight, float eps) {
     long rows = x.dim(0);
     int width = Math.toIntExact(x.dim(1));
-    Team team = Team.of(Math.ceilDiv(width, CudaElementwise.packed(x)), HELD, MOST_THREADS);
+    long packs = Math.ceilDiv(width, CudaElementwise.packed(x));
+    Team team = Team.of(packs, HELD, MOST_THREADS);
+    int rounds = packs <= Math.min(team.team, WARP) ? HELD : 1; // rows that a team takes at once
     gpu.launch(STEM, "rms_norm" + Gpu.suffix(x))
         .tensor(out)
         .tensor(rstd)
@@ -70,12 +69,8 @@ final class CudaRmsNorm {
         .integer(width)
         .real(eps)
         .integer(team.team)
-        .run(
-            Math.min(Math.ceilDiv(rows, team.teams()), (long) gpu.multiprocessors() * BLOCKS),
-            1,
-            1,
-            team.threads,
-            team.sumBytes());
+        .integer(rounds)
+        .run(Math.ceilDiv(rows, (long) team.teams() * rounds), 1, 1, team.threads, team.sumBytes());
   }
 
   /// The weight's gradient is summed in chunks of rows whose size depends on the shape alone, then
@@ -98,6 +93,11 @@ final class CudaRmsNorm {
     int chunks = Math.toIntExact(Math.ceilDiv(rows, chunk));
     long partial = gpu.scratch((long) chunks * width * Float.BYTES); // [chunks,W]
     int teamSums = team.teams() == 1 ? 0 : team.teams() * width * Float.BYTES;
+    int sums = (int) roundUp(Math.max(teamSums, team.sumBytes()), 16);
+    int stages = packed == 4 ? 2 : 3; // as STAGES in rms_norm.cu, of x and dOut each
+    int stageBytes = stages * 2 * HELD_BACKWARD / packed * 16 * team.threads;
+    boolean staged =
+        width <= team.team * HELD_BACKWARD && sums + stageBytes <= gpu.driver().sharedBytes();
     gpu.launch(STEM, "rms_norm_backward" + Gpu.suffix(x))
         .tensor(dx)
         .address(partial)
@@ -111,7 +111,8 @@ final class CudaRmsNorm {
         .integer(intoDx == Accumulate.ADD ? 1 : 0)
         .integer(team.team)
         .longs(chunk)
-        .run(chunks, 1, 1, team.threads, Math.max(teamSums, team.sumBytes()));
+        .integer(staged ? 1 : 0)
+        .run(chunks, 1, 1, team.threads, staged ? sums + stageBytes : sums);
     gpu.launch(STEM, "rms_norm_weight_gradient")
         .tensor(dWeight)
         .address(partial)

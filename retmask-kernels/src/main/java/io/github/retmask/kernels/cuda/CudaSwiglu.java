@@ -18,7 +18,7 @@ final class CudaSwiglu {
         .tensor(gate)
         .tensor(up)
         .longs(out.size())
-        .run(blocks(gpu, packs(out)), THREADS);
+        .run(blocks(packs(out)), THREADS);
   }
 
   static void backward(Gpu gpu, Tensor dGate, Tensor dUp, Tensor dOut, Tensor gate, Tensor up) {
@@ -29,6 +29,6 @@ final class CudaSwiglu {
         .tensor(gate)
         .tensor(up)
         .longs(dOut.size())
-        .run(blocks(gpu, packs(dOut)), THREADS);
+        .run(blocks(packs(dOut)), THREADS);
   }
 }
