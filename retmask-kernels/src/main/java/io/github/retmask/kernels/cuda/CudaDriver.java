@@ -1,5 +1,6 @@
 package io.github.retmask.kernels.cuda;
 
+import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.nio.charset.StandardCharsets;
 import jcuda.Pointer;
@@ -15,6 +16,7 @@ import jcuda.driver.CUmodule;
 import jcuda.driver.CUstream;
 import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
+import org.jspecify.annotations.Nullable;
 
 /// Every call of the CUDA driver: one device, its primary context and one stream, in whose order all
 /// work is done. Addresses are plain longs. Each call checks its return code; a failure says what was
@@ -208,26 +210,30 @@ final class CudaDriver implements AutoCloseable {
     return module;
   }
 
-  /// A kernel of a module, allowed to use all the shared memory there is.
+  /// A kernel of a module.
   CUfunction function(CUmodule module, String kernel) {
     CUfunction function = new CUfunction();
     check(JCudaDriver.cuModuleGetFunction(function, module, kernel), "find kernel " + kernel);
+    return function;
+  }
+
+  /// Lets a kernel use more shared memory than the 48 KiB that every kernel may.
+  void allowShared(CUfunction function, String kernel, int bytes) {
     check(
         JCudaDriver.cuFuncSetAttribute(
-            function,
-            CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-            sharedBytes()),
-        "let kernel " + kernel + " use all shared memory");
-    return function;
+            function, CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes),
+        "let kernel %s use %d bytes of shared memory".formatted(kernel, bytes));
   }
 
   /// Queues a kernel.
   ///
-  /// @param what the call in words, for messages
+  /// @param kernel its name
+  /// @param first its first tensor, for messages
   /// @param arguments an array of pointers to the arguments
   void launch(
       CUfunction function,
-      String what,
+      String kernel,
+      @Nullable Tensor first,
       int gridX,
       int gridY,
       int gridZ,
@@ -237,13 +243,13 @@ final class CudaDriver implements AutoCloseable {
     int rc =
         JCudaDriver.cuLaunchKernel(
             function, gridX, gridY, gridZ, threads, 1, 1, sharedBytes, stream, arguments, null);
-    lastLaunch = what;
     if (rc != 0) {
       check(
           rc,
-          "launch %s on %d x %d x %d blocks of %d threads with %d bytes of shared memory"
-              .formatted(what, gridX, gridY, gridZ, threads, sharedBytes));
+          "launch %s on %s with %d x %d x %d blocks of %d threads and %d bytes of shared memory"
+              .formatted(kernel, first, gridX, gridY, gridZ, threads, sharedBytes));
     }
+    lastLaunch = kernel;
   }
 
   // --- time -----------------------------------------------------------------------------------

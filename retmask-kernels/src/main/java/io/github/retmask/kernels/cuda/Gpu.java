@@ -17,7 +17,6 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
-import jcuda.driver.CUfunction;
 import jcuda.driver.CUmodule;
 import org.jspecify.annotations.Nullable;
 
@@ -47,7 +46,7 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   private final int multiprocessors;
   private final Launch launch;
   private final Map<String, CUmodule> modules = new HashMap<>();
-  private final Map<String, CUfunction> functions = new HashMap<>();
+  private final Map<String, Launch.Kernel> kernels = new HashMap<>();
   private final Map<String, PtxEntry> entries = new HashMap<>(); // of the modules
   private final Arena pinned = Arena.ofShared();
   private final MemorySegment staging; // a ring: small copies leave from here without waiting
@@ -98,12 +97,15 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   /// @param stem file of the kernel, without `.cu`
   /// @param kernel its name
   Launch launch(String stem, String kernel) {
-    CUfunction function = functions.get(kernel);
-    if (function == null) {
-      function = driver.function(modules.computeIfAbsent(stem, this::load), kernel);
-      functions.put(kernel, function);
+    Launch.Kernel loaded = kernels.get(kernel);
+    if (loaded == null) {
+      CUmodule module = modules.computeIfAbsent(stem, this::load);
+      loaded =
+          new Launch.Kernel(
+              driver.function(module, kernel), Objects.requireNonNull(entries.get(kernel)));
+      kernels.put(kernel, loaded);
     }
-    return launch.begin(function, Objects.requireNonNull(entries.get(kernel)));
+    return launch.begin(loaded);
   }
 
   private CUmodule load(String stem) {

@@ -6,6 +6,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.Objects;
 import jcuda.Pointer;
 import jcuda.driver.CUfunction;
 import org.jspecify.annotations.Nullable;
@@ -19,9 +20,8 @@ final class Launch {
   private final MemorySegment values; // 8 bytes each
   private final Pointer pointers;
   private final char[] types = new char[MOST]; // of the values, as PtxEntry has them
-  private @Nullable CUfunction function;
-  private @Nullable PtxEntry kernel;
-  private String tensor = ""; // the first one, for messages
+  private @Nullable Kernel kernel;
+  private @Nullable Tensor first; // for messages
   private int count;
 
   Launch(CudaDriver driver) {
@@ -34,18 +34,31 @@ final class Launch {
     pointers = Pointer.to(memory.asByteBuffer().order(ByteOrder.nativeOrder()));
   }
 
-  Launch begin(CUfunction begun, PtxEntry entry) {
-    function = begun;
-    kernel = entry;
-    tensor = "";
+  /// A loaded kernel.
+  static final class Kernel {
+    private static final int ALLOWED = 48 << 10; // bytes of shared memory that every kernel may use
+
+    final CUfunction function;
+    final PtxEntry entry;
+    private int allowed = ALLOWED;
+
+    Kernel(CUfunction function, PtxEntry entry) {
+      this.function = function;
+      this.entry = entry;
+    }
+  }
+
+  Launch begin(Kernel begun) {
+    kernel = begun;
+    first = null;
     count = 0;
     return this;
   }
 
   /// Address of a tensor's first element.
   Launch tensor(Tensor t) {
-    if (tensor.isEmpty()) {
-      tensor = t.toString();
+    if (first == null) {
+      first = t;
     }
     return address(address(t));
   }
@@ -105,11 +118,16 @@ final class Launch {
     if (gridX == 0 || gridY == 0 || gridZ == 0) {
       return;
     }
-    PtxEntry entry = java.util.Objects.requireNonNull(kernel);
-    assert fits(entry, threads);
+    Kernel begun = Objects.requireNonNull(kernel);
+    assert fits(begun.entry, threads);
+    if (sharedBytes > begun.allowed) {
+      driver.allowShared(begun.function, begun.entry.name(), sharedBytes);
+      begun.allowed = sharedBytes;
+    }
     driver.launch(
-        java.util.Objects.requireNonNull(function),
-        tensor.isEmpty() ? entry.name() : entry.name() + " (" + tensor + ")",
+        begun.function,
+        begun.entry.name(),
+        first,
         Math.toIntExact(gridX),
         Math.toIntExact(gridY),
         Math.toIntExact(gridZ),

@@ -246,7 +246,8 @@ class EmulatedGpuTest {
   }
 
   private static Launch launch(String kernel) {
-    return new Launch(driver).begin(driver.function(probes, kernel), entries.get(kernel));
+    return new Launch(driver)
+        .begin(new Launch.Kernel(driver.function(probes, kernel), entries.get(kernel)));
   }
 
   /// Runs a kernel of `(out, x, n)` on one block.
