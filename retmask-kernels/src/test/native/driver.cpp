@@ -21,6 +21,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -434,6 +435,19 @@ API void emulator_recover() {
 API unsigned long long emulator_memory_in_use() {
   CALL;
   return used;
+}
+
+// For the stand-in cuBLAS: work on a stream, and whether memory is the device's.
+API int emulator_enqueue(void* stream, void (*work)(void*), std::shared_ptr<void>* data) {
+  CALL;
+  return enqueue(stream, [work, data = *data] {
+    work(data.get());
+    return SUCCESS;
+  });
+}
+API int emulator_is_memory(const void* start, size_t bytes) {
+  CALL;
+  return inside((Address)start, bytes);
 }
 
 // --- device and context -----------------------------------------------------------------------------

@@ -41,16 +41,18 @@ final class EmulatedGpu {
     EAGER
   }
 
-  private static @Nullable Path built;
+  private static @Nullable Path folder; // of what is built
 
   private EmulatedGpu() {}
 
   /// Path of the stand-in driver, built if need be.
-  static synchronized Path driver() {
-    if (built == null) {
-      built = build("libcuda.so.1");
-    }
-    return built;
+  static Path driver() {
+    return build().resolve("libcuda.so.1");
+  }
+
+  /// Path of the stand-in for cuBLAS; the driver is loaded before it.
+  static Path cublas() {
+    return build().resolve("libcublas.so.12");
   }
 
   /// Chooses how the calls from now on run; nothing on a real device.
@@ -80,8 +82,15 @@ final class EmulatedGpu {
     }
   }
 
-  private static Path build(String library) {
-    Path folder = Path.of("target", "emulated-gpu").toAbsolutePath();
+  private static synchronized Path build() {
+    if (folder == null) {
+      folder = Path.of("target", "emulated-gpu").toAbsolutePath();
+      make(folder);
+    }
+    return folder;
+  }
+
+  private static void make(Path folder) {
     for (String tool : new String[] {"g++", "make", "flock"}) {
       if (Arrays.stream(System.getenv("PATH").split(":"))
           .noneMatch(p -> Files.isExecutable(Path.of(p, tool)))) {
@@ -116,6 +125,5 @@ final class EmulatedGpu {
       Thread.currentThread().interrupt();
       throw new AssertionError(e);
     }
-    return folder.resolve(library);
   }
 }

@@ -16,7 +16,17 @@ import java.util.EnumSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import jcuda.Pointer;
+import jcuda.cudaDataType;
+import jcuda.driver.CUdeviceptr;
 import jcuda.driver.CUmodule;
+import jcuda.jcublas.JCublas2;
+import jcuda.jcublas.cublasComputeType;
+import jcuda.jcublas.cublasGemmAlgo;
+import jcuda.jcublas.cublasHandle;
+import jcuda.jcublas.cublasOperation;
+import jcuda.jcublas.cublasStatus;
+import jcuda.runtime.cudaStream_t;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Assumptions;
@@ -28,6 +38,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 /// The emulated device itself: right kernels have the same right bits in all orders, and faults are
 /// found and named. The kernels are in `src/test/native/probes.cu`.
+@SuppressWarnings("restricted") // the stand-ins are native code
 class EmulatedGpuTest {
   private static CudaDriver driver;
   private static CUmodule probes;
@@ -148,6 +159,62 @@ class EmulatedGpuTest {
         });
   }
 
+  @Test
+  void cublasMultipliesInTheOrderOfTheStream() {
+    System.load(EmulatedGpu.cublas().toString());
+    CudaLibrary.loadBinding("JCublas2", "jcuda.jcublas.JCublas2");
+    // Row-major out[5,3] = x[5,4] w[3,4]^T is column-major out[3,5] = w[4,3]^T x[4,5].
+    float[] x = numbers(20);
+    float[] w = numbers(12);
+    long deviceX = upload(x);
+    long deviceW = upload(w);
+    long out = driver.allocate(60);
+    cublasHandle handle = new cublasHandle();
+    assertEquals(0, JCublas2.cublasCreate(handle));
+    assertEquals(0, JCublas2.cublasSetStream(handle, new cudaStream_t(driver.stream())));
+    int[] ranges = {4, 3}; // the second leading dimension is too small
+    for (int leading : ranges) {
+      int rc =
+          JCublas2.cublasGemmEx_new(
+              handle,
+              cublasOperation.CUBLAS_OP_T,
+              cublasOperation.CUBLAS_OP_N,
+              3,
+              5,
+              4,
+              Pointer.to(new float[] {1}),
+              device(deviceW),
+              cudaDataType.CUDA_R_32F,
+              leading,
+              device(deviceX),
+              cudaDataType.CUDA_R_32F,
+              4,
+              Pointer.to(new float[] {0}),
+              device(out),
+              cudaDataType.CUDA_R_32F,
+              3,
+              cublasComputeType.CUBLAS_COMPUTE_32F,
+              cublasGemmAlgo.CUBLAS_GEMM_DEFAULT);
+      assertEquals(
+          leading == 4
+              ? cublasStatus.CUBLAS_STATUS_SUCCESS
+              : cublasStatus.CUBLAS_STATUS_INVALID_VALUE,
+          rc);
+    }
+    float[] result = download(out, 15);
+    for (int i = 0; i < 5; i++) {
+      for (int j = 0; j < 3; j++) {
+        float want = 0;
+        for (int k = 0; k < 4; k++) {
+          want += x[i * 4 + k] * w[j * 4 + k];
+        }
+        assertEquals(want, result[i * 3 + j]);
+      }
+    }
+    assertEquals(0, JCublas2.cublasDestroy(handle));
+    List.of(deviceX, deviceW, out).forEach(driver::free);
+  }
+
   // --- faults ---------------------------------------------------------------------------------
 
   @Test
@@ -248,6 +315,10 @@ class EmulatedGpuTest {
   private static Launch launch(String kernel) {
     return new Launch(driver)
         .begin(new Launch.Kernel(driver.function(probes, kernel), entries.get(kernel)));
+  }
+
+  private static CUdeviceptr device(long address) {
+    return new CUdeviceptr().withByteOffset(address);
   }
 
   /// Runs a kernel of `(out, x, n)` on one block.
