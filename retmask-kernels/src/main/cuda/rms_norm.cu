@@ -1,5 +1,5 @@
 // Root-mean-square norm (Zhang and Sennrich 2019) over rows of [R,W]: rstd = 1 / sqrt(mean(x^2) + eps),
-// out = x rstd weight. Limited by memory: a row is read once.
+// out = x rstd weight; also of x = a + b. Limited by memory: a row is read once.
 //
 // A team works on a row: 1 to 32 neighbouring lanes of a warp, or a whole block where rows are long.
 // Thread t takes the packs t, t + team, ...: the order of a sum depends on the row's length alone,
@@ -56,40 +56,94 @@ __device__ __forceinline__ Pack<T, N> scaled(
   return rounded<T>(product);
 }
 
-template <class T>
+// The rows of a call. Where ADDS, x is a + b, rounded as `sum` stores it, which may be a or b.
+template <class T, bool ADDS>
 struct NormRows {
-  T* __restrict__ out;
-  float* __restrict__ rstd;
-  const T* __restrict__ x;
-  const void* __restrict__ weight;
+  T* out;
+  float* rstd;
+  T* sum;
+  const T* a;
+  const T* b;
+  const void* weight;
   int type;
   long long rows;
   int width;
   float eps;
+
+  __device__ __forceinline__ bool wide() const {
+    return width % PACK<T> == 0 && is_wide(out, a, weight) && (!ADDS || is_wide(sum, b));
+  }
+
+  // Elements [at, at + N) of a row, the sum of which is stored.
+  template <int N>
+  __device__ __forceinline__ Pack<T, N> load(long long row, int at, bool wide_row) const {
+    Pack<T, N> x = load_pack<N>(a + row * width, at, width, wide_row);
+    if (ADDS) {
+      const Pack<T, N> y = load_pack<N>(b + row * width, at, width, wide_row);
+#pragma unroll
+      for (int i = 0; i < N; i++) {
+        x.at[i] = from_float<T>(to_float(x.at[i]) + to_float(y.at[i]));
+      }
+      store_pack(sum + row * width, at, width, wide_row, x);
+    }
+    return x;
+  }
+
+  __device__ __forceinline__ float scale(float squares) const {
+    return 1.f / sqrtf(squares / (float)width + eps);
+  }
 };
 
-__device__ __forceinline__ float reciprocal_root(float squares, int width, float eps) {
-  return 1.f / sqrtf(squares / (float)width + eps);
-}
+// Packs of wide rows as words: x, or a and b until they are added.
+template <class T, bool ADDS>
+struct HeldPack {
+  uint4 x;
+  uint4 y;
+
+  __device__ __forceinline__ void load(const NormRows<T, ADDS>& r, long long p) {
+    x = ((const uint4*)r.a)[p];
+    if (ADDS) {
+      y = ((const uint4*)r.b)[p];
+    }
+  }
+
+  // Adds the squares, after the sum of a and b has been stored.
+  __device__ __forceinline__ float add_squares_to(
+      float squares, const NormRows<T, ADDS>& r, long long p) {
+    if (ADDS) {
+      Pack<T, PACK<T>> u = elements<T>(x);
+      const Pack<T, PACK<T>> v = elements<T>(y);
+#pragma unroll
+      for (int i = 0; i < PACK<T>; i++) {
+        u.at[i] = from_float<T>(to_float(u.at[i]) + to_float(v.at[i]));
+      }
+      x = words(u);
+      ((uint4*)r.sum)[p] = x;
+    }
+    return add_squares(squares, elements<T>(x));
+  }
+};
 
 // Rows of at most one pack for each thread, HELD of them at once: row, row + step, ...
-template <class T>
+template <class T, bool ADDS>
 __device__ __forceinline__ void norm_short_rows(
-    const NormRows<T>& r, long long row, int step, int lane, int team) {
+    const NormRows<T, ADDS>& r, long long row, int step, int lane, int team) {
   constexpr int N = PACK<T>;
   const int packs = r.width / N;
-  uint4 held[HELD];
+  HeldPack<T, ADDS> held[HELD];
 #pragma unroll
   for (int k = 0; k < HELD; k++) {
     if (row + k * step < r.rows && lane < packs) {
-      held[k] = ((const uint4*)r.x)[(row + k * step) * packs + lane];
+      held[k].load(r, (row + k * step) * packs + lane);
     }
   }
   float sums[HELD];
 #pragma unroll
   for (int k = 0; k < HELD; k++) {
-    const bool mine = row + k * step < r.rows && lane < packs;
-    sums[k] = mine ? add_squares(0.f, elements<T>(held[k])) : 0.f;
+    sums[k] = 0;
+    if (row + k * step < r.rows && lane < packs) {
+      sums[k] = held[k].add_squares_to(0.f, r, (row + k * step) * packs + lane);
+    }
   }
 #pragma unroll
   for (int k = 0; k < HELD; k++) {
@@ -102,9 +156,9 @@ __device__ __forceinline__ void norm_short_rows(
 #pragma unroll
   for (int k = 0; k < HELD; k++) {
     if (row + k * step < r.rows) {
-      const float scale = reciprocal_root(sums[k], r.width, r.eps);
+      const float scale = r.scale(sums[k]);
       ((uint4*)r.out)[(row + k * step) * packs + lane] =
-          words(scaled(elements<T>(held[k]), scale, w));
+          words(scaled(elements<T>(held[k].x), scale, w));
       if (lane == 0) {
         r.rstd[row + k * step] = scale;
       }
@@ -113,34 +167,33 @@ __device__ __forceinline__ void norm_short_rows(
 }
 
 // A row of at most HELD packs for each thread.
-template <class T>
+template <class T, bool ADDS>
 __device__ __forceinline__ void norm_row(
-    const NormRows<T>& r, long long row, int lane, int team, float* parts) {
+    const NormRows<T, ADDS>& r, long long row, int lane, int team, float* parts) {
   constexpr int N = PACK<T>;
   const int packs = row < r.rows ? r.width / N : 0;
-  const uint4* x = (const uint4*)(r.x + row * r.width);
-  uint4* out = (uint4*)(r.out + row * r.width);
-  uint4 held[HELD];
+  const long long first = row * (r.width / N);
+  HeldPack<T, ADDS> held[HELD];
 #pragma unroll
   for (int k = 0; k < HELD; k++) {
     if (lane + k * team < packs) {
-      held[k] = x[lane + k * team];
+      held[k].load(r, first + lane + k * team);
     }
   }
   float squares = 0;
 #pragma unroll
   for (int k = 0; k < HELD; k++) {
     if (lane + k * team < packs) {
-      squares = add_squares(squares, elements<T>(held[k]));
+      squares = held[k].add_squares_to(squares, r, first + lane + k * team);
     }
   }
-  const float scale = reciprocal_root(team_sum(squares, team, parts, 0), r.width, r.eps);
+  const float scale = r.scale(team_sum(squares, team, parts, 0));
 #pragma unroll
   for (int k = 0; k < HELD; k++) {
     const int p = lane + k * team;
     if (p < packs) {
       const Pack<float, N> w = load_weights<N>(r.weight, r.type, p * N, r.width, true);
-      out[p] = words(scaled(elements<T>(held[k]), scale, w));
+      ((uint4*)r.out)[first + p] = words(scaled(elements<T>(held[k].x), scale, w));
     }
   }
   if (lane == 0 && row < r.rows) {
@@ -149,25 +202,31 @@ __device__ __forceinline__ void norm_row(
 }
 
 // Rows of any length and alignment: row, row + step, ...
-template <class T>
+template <class T, bool ADDS>
 __device__ __forceinline__ void norm_any_rows(
-    const NormRows<T>& r, long long row, int step, int rounds, int lane, int team, float* parts) {
+    const NormRows<T, ADDS>& r,
+    long long row,
+    int step,
+    int rounds,
+    int lane,
+    int team,
+    float* parts) {
   constexpr int N = PACK<T>;
+  const bool wide = r.wide();
+  const T* xs = ADDS ? r.sum : r.a;
   for (int k = 0; k < rounds; k++, row += step) {
     const int end = row < r.rows ? r.width : 0;
-    const T* x = r.x + row * r.width;
-    T* out = r.out + row * r.width;
-    const bool wide = is_wide(x, out, r.weight);
     float squares = 0;
-#pragma unroll 2
+#pragma unroll 1
     for (int at = lane * N; at < end; at += team * N) {
-      squares = add_squares(squares, load_pack<N>(x, at, r.width, wide));
+      squares = add_squares(squares, r.template load<N>(row, at, wide));
     }
-    const float scale = reciprocal_root(team_sum(squares, team, parts, k), r.width, r.eps);
-#pragma unroll 2
+    const float scale = r.scale(team_sum(squares, team, parts, k));
+#pragma unroll 1
     for (int at = lane * N; at < end; at += team * N) {
+      const Pack<T, N> x = load_pack<N>(xs + row * r.width, at, r.width, wide);
       const Pack<float, N> w = load_weights<N>(r.weight, r.type, at, r.width, wide);
-      store_pack(out, at, r.width, wide, scaled(load_pack<N>(x, at, r.width, wide), scale, w));
+      store_pack(r.out + row * r.width, at, r.width, wide, scaled(x, scale, w));
     }
     if (lane == 0 && row < r.rows) {
       r.rstd[row] = scale;
@@ -177,13 +236,13 @@ __device__ __forceinline__ void norm_any_rows(
 
 // Each team takes `rounds` rows of its block: HELD where a row has at most a pack for each thread, else
 // one.
-template <class T>
-__device__ __forceinline__ void rms_norm(const NormRows<T>& r, int team, int rounds) {
+template <class T, bool ADDS>
+__device__ __forceinline__ void norm(const NormRows<T, ADDS>& r, int team, int rounds) {
   SHARED_MEMORY(shared);
   const int teams = blockDim.x / team;
   const int lane = threadIdx.x % team;
   const long long first = (long long)blockIdx.x * teams * rounds + threadIdx.x / team;
-  const bool wide = r.width % PACK<T> == 0 && is_wide(r.out, r.x, r.weight);
+  const bool wide = r.wide();
   if (wide && rounds == HELD) {
     norm_short_rows(r, first, teams, lane, team);
   } else if (wide && r.width <= HELD * PACK<T> * team) {
@@ -191,6 +250,41 @@ __device__ __forceinline__ void rms_norm(const NormRows<T>& r, int team, int rou
   } else {
     norm_any_rows(r, first, teams, rounds, lane, team, (float*)shared);
   }
+}
+
+template <class T>
+__device__ __forceinline__ void rms_norm(
+    T* out,
+    float* rstd,
+    const T* x,
+    const void* weight,
+    int type,
+    long long rows,
+    int width,
+    float eps,
+    int team,
+    int rounds) {
+  norm(
+      NormRows<T, false>{out, rstd, nullptr, x, nullptr, weight, type, rows, width, eps}, team,
+      rounds);
+}
+
+// sum = a + b, out its norm.
+template <class T>
+__device__ __forceinline__ void add_rms_norm(
+    T* out,
+    float* rstd,
+    T* sum,
+    const T* a,
+    const T* b,
+    const void* weight,
+    int type,
+    long long rows,
+    int width,
+    float eps,
+    int team,
+    int rounds) {
+  norm(NormRows<T, true>{out, rstd, sum, a, b, weight, type, rows, width, eps}, team, rounds);
 }
 
 extern "C" __global__ void __launch_bounds__(512, 2) rms_norm_f32(
@@ -204,7 +298,7 @@ extern "C" __global__ void __launch_bounds__(512, 2) rms_norm_f32(
     float eps,
     int team,
     int rounds) {
-  rms_norm<float>({out, rstd, x, weight, type, rows, width, eps}, team, rounds);
+  rms_norm(out, rstd, x, weight, type, rows, width, eps, team, rounds);
 }
 EXPORT_KERNEL(rms_norm_f32)
 
@@ -219,9 +313,43 @@ extern "C" __global__ void __launch_bounds__(512, 2) rms_norm_bf16(
     float eps,
     int team,
     int rounds) {
-  rms_norm<bf16>({out, rstd, x, weight, type, rows, width, eps}, team, rounds);
+  rms_norm(out, rstd, x, weight, type, rows, width, eps, team, rounds);
 }
 EXPORT_KERNEL(rms_norm_bf16)
+
+extern "C" __global__ void __launch_bounds__(512, 2) add_rms_norm_f32(
+    float* out,
+    float* rstd,
+    float* sum,
+    const float* a,
+    const float* b,
+    const void* weight,
+    int type,
+    long long rows,
+    int width,
+    float eps,
+    int team,
+    int rounds) {
+  add_rms_norm(out, rstd, sum, a, b, weight, type, rows, width, eps, team, rounds);
+}
+EXPORT_KERNEL(add_rms_norm_f32)
+
+extern "C" __global__ void __launch_bounds__(512, 2) add_rms_norm_bf16(
+    bf16* out,
+    float* rstd,
+    bf16* sum,
+    const bf16* a,
+    const bf16* b,
+    const void* weight,
+    int type,
+    long long rows,
+    int width,
+    float eps,
+    int team,
+    int rounds) {
+  add_rms_norm(out, rstd, sum, a, b, weight, type, rows, width, eps, team, rounds);
+}
+EXPORT_KERNEL(add_rms_norm_bf16)
 
 // --- backward ---------------------------------------------------------------------------------------
 // With g = dOut weight: dx (+)= rstd (g - x rstd^2 mean(g x)), dWeight += sum over rows of dOut x rstd.

@@ -4,6 +4,7 @@ import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.FreeMemory;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// The op contract: what every backend computes. Call it through [Ops], which checks shapes and
@@ -102,6 +103,15 @@ public interface Kernels extends AutoCloseable {
   /// Sum of squares, accumulated in double in an order that depends on the length alone.
   double sumOfSquares(Tensor x);
 
+  /// The sums of squares of several tensors, added in their order; a backend may wait once for all.
+  default double sumOfSquares(List<Tensor> tensors) {
+    double sum = 0;
+    for (Tensor x : tensors) {
+      sum += sumOfSquares(x);
+    }
+    return sum;
+  }
+
   // --- rms_norm -------------------------------------------------------------------------------
 
   /// Root-mean-square norm (Zhang and Sennrich 2019): `rstd = 1 / sqrt(mean(x^2) + eps)`, `out = x
@@ -112,6 +122,20 @@ public interface Kernels extends AutoCloseable {
   /// @param x `[R,W]`
   /// @param weight `[W]`
   void rmsNorm(Tensor out, Tensor rstd, Tensor x, Tensor weight, float eps);
+
+  /// [#add] and [#rmsNorm] of the sum, to the bit; a backend may read the sum from where it made it.
+  ///
+  /// @param out `[R,W]`
+  /// @param rstd `[R]`
+  /// @param sum `[R,W]`, may be a or b
+  /// @param a `[R,W]`
+  /// @param b `[R,W]`
+  /// @param weight `[W]`
+  default void addRmsNorm(
+      Tensor out, Tensor rstd, Tensor sum, Tensor a, Tensor b, Tensor weight, float eps) {
+    add(sum, a, b);
+    rmsNorm(out, rstd, sum, weight, eps);
+  }
 
   /// With `g = dOut * weight`: `dx = rstd * (g - x * rstd^2 * mean(g * x))`, `dWeight += sum_r dOut
   /// * x * rstd`.
@@ -316,6 +340,17 @@ public interface Kernels extends AutoCloseable {
   /// g^2`, `param = param (1 - lr decay) - lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)`.
   /// Scalars are combined in double, elements updated in F32.
   void adamW(Tensor param, Tensor grad, Tensor m, Tensor v, AdamWStep step);
+
+  /// [#adamW] on F32 masters of a weight that is stored in BF16, then [#cast] into the weight, to the
+  /// bit; a backend may do both at once.
+  ///
+  /// @param weight BF16, overwritten
+  /// @param master F32, updated in place
+  default void adamW(
+      Tensor weight, Tensor master, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
+    adamW(master, grad, m, v, step);
+    cast(weight, master);
+  }
 
   /// Ends the threads. Tensors of [#arena] live on until their arena is closed.
   @Override

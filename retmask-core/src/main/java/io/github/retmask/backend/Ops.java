@@ -4,6 +4,7 @@ import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Shape;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// The checked door to [Kernels]: every call verifies shapes, types and layouts once, with a
@@ -113,12 +114,27 @@ public final class Ops {
     return kernels.sumOfSquares(x);
   }
 
+  /// See [Kernels#sumOfSquares(List)].
+  public double sumOfSquares(List<Tensor> tensors) {
+    tensors.forEach(new Check("sum_of_squares")::f32);
+    return kernels.sumOfSquares(tensors);
+  }
+
   /// See [Kernels#rmsNorm].
   public void rmsNorm(Tensor out, Tensor rstd, Tensor x, Tensor weight, float eps) {
     Check op = new Check("rms_norm");
     op.activations(out, x).f32(rstd).f(weight);
     op.norm(x, rstd, weight).same(out, x);
     kernels.rmsNorm(out, rstd, x, weight, eps);
+  }
+
+  /// See [Kernels#addRmsNorm].
+  public void addRmsNorm(
+      Tensor out, Tensor rstd, Tensor sum, Tensor a, Tensor b, Tensor weight, float eps) {
+    Check op = new Check("add_rms_norm");
+    op.activations(out, sum, a, b).f32(rstd).f(weight);
+    op.norm(sum, rstd, weight).same(out, sum).same(a, sum).same(b, sum);
+    kernels.addRmsNorm(out, rstd, sum, a, b, weight, eps);
   }
 
   /// See [Kernels#rmsNormBackward].
@@ -325,12 +341,16 @@ public final class Ops {
 
   /// See [Kernels#adamW].
   public void adamW(Tensor param, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
-    Check op = new Check("adamw");
-    op.f32(param).f32(grad).f32(m).f32(v).same(grad, param).same(m, param).same(v, param);
-    if (step.step() < 1) {
-      throw op.error("step " + step.step() + ", want at least 1");
-    }
+    new Check("adamw").update(param, grad, m, v, step);
     kernels.adamW(param, grad, m, v, step);
+  }
+
+  /// See [Kernels#adamW(Tensor, Tensor, Tensor, Tensor, Tensor, AdamWStep)].
+  public void adamW(Tensor weight, Tensor master, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
+    Check op = new Check("adamw");
+    op.type(weight, weight.dtype() == DType.BF16, "BF16");
+    op.update(master, grad, m, v, step).same(weight, master);
+    kernels.adamW(weight, master, grad, m, v, step);
   }
 
   /// The checks of one call, all failing with the op's name in front.
@@ -424,6 +444,14 @@ public final class Ops {
           throw new IndexOutOfBoundsException(
               "%s: %s[%d] is %d, want 0 to %d".formatted(op, indices.name(), i, index, bound - 1));
         }
+      }
+      return this;
+    }
+
+    Check update(Tensor param, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
+      f32(param).f32(grad).f32(m).f32(v).same(grad, param).same(m, param).same(v, param);
+      if (step.step() < 1) {
+        throw error("step " + step.step() + ", want at least 1");
       }
       return this;
     }

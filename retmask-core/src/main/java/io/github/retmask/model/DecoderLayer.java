@@ -135,15 +135,18 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
       LayerActivations a, Tensor residPre, Tensor z, Ops ops, Observer observer) {
     LayerWeights w = weights;
     ops.matmul(a.attnOut(), flat(z), w.oProj().weight(), w.oProj().bias()); // [N,C]
-    addResidual(a.residMid(), residPre, a.attnOut(), a.attnRstd(), w.attentionNorm(), ops);
+    Tensor mlpIn = a.residMid(); // [N,C]
+    if (spec.norms() == NormPlacement.PRE) {
+      mlpIn = requireNonNull(a.mlpIn()); // the norm of residMid = residPre + attnOut
+      Tensor norm = w.mlpNorm(); // [C]
+      float eps = config.normEps();
+      ops.addRmsNorm(mlpIn, a.mlpRstd(), a.residMid(), residPre, a.attnOut(), norm, eps);
+    } else {
+      addResidual(a.residMid(), residPre, a.attnOut(), a.attnRstd(), w.attentionNorm(), ops);
+    }
     observer.saw(Site.ATTN_OUT, index, a.attnOut());
     observer.saw(Site.RESID_MID, index, a.residMid());
 
-    Tensor mlpIn = a.residMid(); // [N,C]
-    if (spec.norms() == NormPlacement.PRE) {
-      mlpIn = requireNonNull(a.mlpIn());
-      ops.rmsNorm(mlpIn, a.mlpRstd(), a.residMid(), w.mlpNorm(), config.normEps());
-    }
     ops.matmul(a.gate(), mlpIn, w.gateProj().weight(), w.gateProj().bias()); // [N,F]
     ops.matmul(a.up(), mlpIn, w.upProj().weight(), w.upProj().bias()); // [N,F]
     ops.swiglu(a.act(), a.gate(), a.up()); // [N,F]

@@ -82,11 +82,7 @@ public final class AdamW {
   /// Norm of all gradients together. The order of its sum is fixed, so it has the same bits on any
   /// number of threads.
   public double gradientNorm() {
-    double sum = 0;
-    for (Tensor gradient : gradients.tensors()) {
-      sum += ops.sumOfSquares(gradient);
-    }
-    return Math.sqrt(sum);
+    return Math.sqrt(ops.sumOfSquares(gradients.tensors()));
   }
 
   /// What all gradients are multiplied by so that their norm stays below the largest allowed one.

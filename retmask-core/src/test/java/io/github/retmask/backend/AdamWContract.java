@@ -3,6 +3,7 @@ package io.github.retmask.backend;
 import static io.github.retmask.backend.TensorAssert.EPS;
 import static io.github.retmask.backend.Workbench.normal;
 
+import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -100,6 +101,26 @@ abstract class AdamWContract extends OpContract {
     double[] tolerance = {16 * EPS * 0.01, 16 * EPS * 0.01, 16 * EPS * 0.01};
     TensorAssert.assertThat("adamw param", bench.floats(param))
         .isClose(new double[] {-0.01, 0.01, -0.01}, tolerance, "16 roundings");
+  }
+
+  @Test
+  void aWeightInBfloat16IsItsMasterRounded() {
+    AdamWStep step = new AdamWStep(7, 0.1, 0.8, 0.99, 1e-5, 0.5, 0.9);
+    for (int length : new int[] {1, 17, 5003}) {
+      Tensor weight = bench.weight("weight", DType.BF16, new float[length], length);
+      Tensor master = bench.f32("master", normal(1, length), length);
+      Tensor m = bench.f32("m", normal(3, length), length);
+      Tensor v = bench.f32("v", second(length), length);
+      Tensor grad = bench.f32("grad", normal(2, length), length);
+      bench.ops.adamW(weight, master, grad, m, v, step);
+      float[][] want = update(bench, step, length);
+      TensorAssert.assertThat("adamw master", bench.floats(master)).hasBits(want[0]);
+      TensorAssert.assertThat("adamw m", bench.floats(m)).hasBits(want[1]);
+      TensorAssert.assertThat("adamw v", bench.floats(v)).hasBits(want[2]);
+      Tensor rounded = bench.weight("rounded", DType.BF16, new float[length], length);
+      bench.ops.cast(rounded, master);
+      TensorAssert.assertThat("adamw weight", bench.floats(weight)).hasBits(bench.floats(rounded));
+    }
   }
 
   @Test

@@ -169,6 +169,30 @@ abstract class RmsNormContract extends OpContract {
     }
   }
 
+  @ParameterizedTest
+  @MethodSource("cases")
+  void theNormOfASumIsTheSumThenItsNorm(Case c) {
+    float[] b = normal(8, c.x().length);
+    float[] sum = c.x();
+    for (int i = 0; i < sum.length; i++) {
+      sum[i] += b[i];
+    }
+    float[][] want = forward(bench, sum, c.weight(), c.dtype());
+    for (int into = 0; into < 3; into++) { // a tensor of its own, a, b
+      Tensor first = bench.f32("a", c.x(), c.rows(), c.width());
+      Tensor second = bench.f32("b", b, c.rows(), c.width());
+      Tensor out = bench.garbage("out", c.rows(), c.width());
+      Tensor rstd = bench.garbage("rstd", c.rows());
+      Tensor to =
+          into == 1 ? first : into == 2 ? second : bench.garbage("sum", c.rows(), c.width());
+      Tensor weight = bench.weight("weight", c.dtype(), c.weight(), c.width());
+      bench.ops.addRmsNorm(out, rstd, to, first, second, weight, NORM_EPS);
+      TensorAssert.assertThat("add_rms_norm sum", bench.floats(to)).hasBits(sum);
+      TensorAssert.assertThat("add_rms_norm out", bench.floats(out)).hasBits(want[0]);
+      TensorAssert.assertThat("add_rms_norm rstd", bench.floats(rstd)).hasBits(want[1]);
+    }
+  }
+
   @Test
   void isReproducible() {
     Case c = new Case(19, 207, DType.BF16);

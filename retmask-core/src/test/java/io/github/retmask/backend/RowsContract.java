@@ -8,6 +8,7 @@ import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import java.math.BigDecimal;
 import java.util.Arrays;
+import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -264,6 +265,21 @@ abstract class RowsContract extends OpContract {
     }
     Tensor within = bench.f32("x", concat(new float[3], x), length + 3).slice(3, length + 3);
     assertThat(bench.ops.sumOfSquares(within)).as("at another alignment").isEqualTo(got);
+  }
+
+  @Test
+  void sumOfSquaresOfSeveralTensorsIsTheSumOfTheirs() {
+    List<Tensor> tensors =
+        List.of(
+            bench.f32("a", normal(11, 70_001), 70_001),
+            bench.f32("b", normal(12, 3), 3),
+            bench.f32("c", normal(13, 4 * 17), 4, 17));
+    double sum = 0;
+    for (Tensor x : tensors) {
+      sum += bench.ops.sumOfSquares(x);
+    }
+    assertThat(bench.ops.sumOfSquares(tensors)).isEqualTo(sum);
+    assertThat(bench.ops.sumOfSquares(List.of())).isZero();
   }
 
   @Test

@@ -2,6 +2,7 @@ package io.github.retmask.kernels.cuda;
 
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
+import java.util.List;
 import java.util.Locale;
 
 /// Launchers of `elementwise.cu`, and the grid of all elementwise ops.
@@ -69,24 +70,35 @@ final class CudaElementwise {
     return type.name().toLowerCase(Locale.ROOT);
   }
 
-  /// The parts depend on the length alone, and so do the bits.
-  static double sumOfSquares(Gpu gpu, Tensor x) {
+  /// Sums that are added in the order of the tensors, after one wait. The parts of a sum depend on the
+  /// length alone, and so do the bits.
+  static double sumOfSquares(Gpu gpu, List<Tensor> tensors) {
+    long sums = gpu.scratch((long) tensors.size() * Double.BYTES);
+    for (int i = 0; i < tensors.size(); i++) {
+      sumOfSquares(gpu, sums + (long) i * Double.BYTES, tensors.get(i));
+    }
+    double sum = 0;
+    for (double one : gpu.downloadDoubles(sums, tensors.size())) {
+      sum += one;
+    }
+    return sum;
+  }
+
+  private static void sumOfSquares(Gpu gpu, long sum, Tensor x) {
     long part = Math.max(SMALLEST_PART, Math.ceilDiv(Math.ceilDiv(x.size(), PARTS), UNIT) * UNIT);
-    long parts = Math.ceilDiv(x.size(), part);
-    long sums = gpu.scratch(parts * Double.BYTES);
-    long sum = gpu.scratch(Double.BYTES);
+    long count = Math.ceilDiv(x.size(), part);
+    long parts = gpu.scratch(count * Double.BYTES);
     int shared = THREADS / 32 * Double.BYTES;
     gpu.launch(STEM, "sum_of_squares" + Gpu.suffix(x))
-        .address(sums)
+        .address(parts)
         .tensor(x)
         .longs(x.size())
         .longs(part)
-        .run(parts, 1, 1, THREADS, shared);
+        .run(count, 1, 1, THREADS, shared);
     gpu.launch(STEM, "sum_parts")
         .address(sum)
-        .address(sums)
-        .integer(parts)
+        .address(parts)
+        .integer(count)
         .run(1, 1, 1, THREADS, shared);
-    return gpu.downloadDouble(sum);
   }
 }

@@ -9,6 +9,7 @@ import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// [Kernels] on one GPU, one launcher class per op. Calls from several threads run one after another,
@@ -97,12 +98,23 @@ final class CudaKernels implements Kernels {
 
   @Override
   public synchronized double sumOfSquares(Tensor x) {
-    return CudaElementwise.sumOfSquares(op(), x);
+    return sumOfSquares(List.of(x));
+  }
+
+  @Override
+  public synchronized double sumOfSquares(List<Tensor> tensors) {
+    return CudaElementwise.sumOfSquares(op(), tensors);
   }
 
   @Override
   public synchronized void rmsNorm(Tensor out, Tensor rstd, Tensor x, Tensor weight, float eps) {
     CudaRmsNorm.rmsNorm(op(), out, rstd, x, weight, eps);
+  }
+
+  @Override
+  public synchronized void addRmsNorm(
+      Tensor out, Tensor rstd, Tensor sum, Tensor a, Tensor b, Tensor weight, float eps) {
+    CudaRmsNorm.addRmsNorm(op(), out, rstd, sum, a, b, weight, eps);
   }
 
   @Override
@@ -237,6 +249,12 @@ final class CudaKernels implements Kernels {
   @Override
   public synchronized void adamW(Tensor param, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
     CudaAdamW.adamW(op(), param, grad, m, v, step);
+  }
+
+  @Override
+  public synchronized void adamW(
+      Tensor weight, Tensor master, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
+    CudaAdamW.adamW(op(), weight, master, grad, m, v, step);
   }
 
   @Override

@@ -54,15 +54,30 @@ final class CudaRmsNorm {
   }
 
   static void rmsNorm(Gpu gpu, Tensor out, Tensor rstd, Tensor x, Tensor weight, float eps) {
+    Launch launch = gpu.launch(STEM, "rms_norm" + Gpu.suffix(x)).tensor(out).tensor(rstd).tensor(x);
+    run(launch, x, weight, eps);
+  }
+
+  static void addRmsNorm(
+      Gpu gpu, Tensor out, Tensor rstd, Tensor sum, Tensor a, Tensor b, Tensor weight, float eps) {
+    Launch launch =
+        gpu.launch(STEM, "add_rms_norm" + Gpu.suffix(sum))
+            .tensor(out)
+            .tensor(rstd)
+            .tensor(sum)
+            .tensor(a)
+            .tensor(b);
+    run(launch, sum, weight, eps);
+  }
+
+  private static void run(Launch launch, Tensor x, Tensor weight, float eps) {
     long rows = x.dim(0);
     int width = Math.toIntExact(x.dim(1));
     long packs = Math.ceilDiv(width, CudaElementwise.packed(x));
     Team team = Team.of(packs, HELD, MOST_THREADS);
     int rounds = packs <= Math.min(team.team, WARP) ? HELD : 1; // rows that a team takes at once
-    gpu.launch(STEM, "rms_norm" + Gpu.suffix(x))
-        .tensor(out)
-        .tensor(rstd)
-        .tensor(x)
+    long blocks = Math.ceilDiv(rows, (long) team.teams() * rounds);
+    launch
         .tensor(weight)
         .integer(weight.dtype().ordinal())
         .longs(rows)
@@ -70,7 +85,7 @@ final class CudaRmsNorm {
         .real(eps)
         .integer(team.team)
         .integer(rounds)
-        .run(Math.ceilDiv(rows, (long) team.teams() * rounds), 1, 1, team.threads, team.sumBytes());
+        .run(blocks, 1, 1, team.threads, team.sumBytes());
   }
 
   /// The weight's gradient is summed in chunks of rows whose size depends on the shape alone, then

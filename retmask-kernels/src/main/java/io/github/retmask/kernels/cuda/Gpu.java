@@ -222,12 +222,12 @@ final class Gpu implements AutoCloseable, DeviceMemory {
     return address;
   }
 
-  /// Waits for a double.
-  double downloadDouble(long address) {
+  /// Waits for some doubles.
+  double[] downloadDoubles(long address, int count) {
     try (Arena arena = Arena.ofConfined()) {
-      MemorySegment value = arena.allocate(ValueLayout.JAVA_DOUBLE);
-      read(value, address);
-      return value.get(ValueLayout.JAVA_DOUBLE, 0);
+      MemorySegment values = arena.allocate(ValueLayout.JAVA_DOUBLE, count);
+      read(values, address);
+      return values.toArray(ValueLayout.JAVA_DOUBLE);
     }
   }
 

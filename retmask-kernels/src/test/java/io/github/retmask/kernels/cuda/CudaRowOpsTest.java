@@ -191,8 +191,51 @@ class CudaRowOpsTest {
           on.kernels.rmsNorm(out, rstd, on.in("x", x, rows, width), weight, 1e-6f);
           return List.of(out, rstd);
         };
-    List<float[]> want = reference(work);
-    List<float[]> got = onGpu(type, work);
+    checkNorm(type, reference(work), onGpu(type, work));
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "F32,3,516",
+    "F32,2,9001",
+    "F32,300,64",
+    "F32,40,9",
+    "BF16,2,4096",
+    "BF16,2,17000",
+    "BF16,300,128",
+    "BF16,5,333"
+  })
+  void theNormOfASumIsTheSumThenItsNorm(DType type, int rows, int width) {
+    float[] a = normal(1, rows * width);
+    float[] b = normal(2, rows * width);
+    float[] w = normal(3, width);
+    Computation together =
+        on -> {
+          Tensor out = on.out("out", rows, width);
+          Tensor rstd = on.f32("rstd", new float[rows], rows);
+          Tensor sum = on.in("a", a, rows, width);
+          Tensor second = on.in("b", b, rows, width);
+          Tensor weight = on.f32("weight", w, width);
+          on.kernels.addRmsNorm(out, rstd, sum, sum, second, weight, 1e-6f);
+          return List.of(sum, out, rstd);
+        };
+    Computation apart =
+        on -> {
+          Tensor out = on.out("out", rows, width);
+          Tensor rstd = on.f32("rstd", new float[rows], rows);
+          Tensor sum = on.in("a", a, rows, width);
+          on.kernels.add(sum, sum, on.in("b", b, rows, width));
+          on.kernels.rmsNorm(out, rstd, sum, on.f32("weight", w, width), 1e-6f);
+          return List.of(sum, out, rstd);
+        };
+    List<float[]> want = onGpu(type, apart);
+    List<float[]> got = onGpu(type, together);
+    for (int i = 0; i < want.size(); i++) {
+      assertArrayEquals(want.get(i), got.get(i), "output " + i);
+    }
+  }
+
+  private static void checkNorm(DType type, List<float[]> want, List<float[]> got) {
     // A sum in 8 and more parts of at most 64 terms, halved by the root, and some roundings.
     check("out", type, got.get(0), want.get(0), relative(want.get(0), 60 * EPS));
     check("rstd", DType.F32, got.get(1), want.get(1), relative(want.get(1), 60 * EPS));
