@@ -317,7 +317,7 @@ extern "C" __global__ void __launch_bounds__(512, 2) rms_norm_bf16(
 }
 EXPORT_KERNEL(rms_norm_bf16)
 
-extern "C" __global__ void __launch_bounds__(512, 2) add_rms_norm_f32(
+extern "C" __global__ void __launch_bounds__(512) add_rms_norm_f32(
     float* out,
     float* rstd,
     float* sum,
@@ -334,7 +334,7 @@ extern "C" __global__ void __launch_bounds__(512, 2) add_rms_norm_f32(
 }
 EXPORT_KERNEL(add_rms_norm_f32)
 
-extern "C" __global__ void __launch_bounds__(512, 2) add_rms_norm_bf16(
+extern "C" __global__ void __launch_bounds__(512) add_rms_norm_bf16(
     bf16* out,
     float* rstd,
     bf16* sum,
