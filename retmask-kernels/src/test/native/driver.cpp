@@ -13,6 +13,7 @@
 //   RETMASK_EMULATED_COPIES   eager or late
 //   RETMASK_EMULATED_MEMORY   bytes of device memory (4 GiB)
 //   RETMASK_EMULATED_THREADS  host threads that run blocks (all)
+#include <dlfcn.h>
 #include <sys/mman.h>
 #include <chrono>
 #include <cstdarg>
@@ -432,9 +433,22 @@ API void emulator_recover() {
   broken = SUCCESS;
   last_error[0] = 0;
 }
+API void emulator_time_limit(int seconds) { emulator::time_limit = seconds; }
 API unsigned long long emulator_memory_in_use() {
   CALL;
   return used;
+}
+
+// Kernels of a library take the place of those linked in, until it is closed; null when it can't be
+// loaded.
+API void* emulator_load_kernels(const char* path) {
+  CALL;
+  return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+}
+API int emulator_unload_kernels(void* library) {
+  CALL;
+  drain_all();
+  return dlclose(library);
 }
 
 // For the stand-in cuBLAS: work on a stream, and whether memory is the device's.

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdarg>
 #include <cstdio>
@@ -519,12 +520,16 @@ static struct sigaction previous[NSIG];
 static __thread const void* fault_address;
 static __thread int fault_signal;
 
+int time_limit = 600;
+
 static void report_fault() {
   switch (fault_signal) {
     case SIGILL:
       fail("an address that is not aligned to its type, or an index past the end of an array");
     case SIGFPE:
       fail("an integer division by zero");
+    case 0:
+      fail("runs for more than %d seconds; is there a loop without end?", time_limit);
     default:
       const unsigned char* at = (const unsigned char*)fault_address;
       Worker* const w = worker();
@@ -541,12 +546,15 @@ static void on_fault(int signal, siginfo_t* info, void* context) {
   if (thread != nullptr) {
     greg_t* const r = ((ucontext_t*)context)->uc_mcontext.gregs;
     fault_address = info->si_addr;
-    fault_signal = signal;
+    fault_signal = signal == SIGRTMIN + 6 ? 0 : signal;
     r[REG_RSP] = ((r[REG_RSP] - 256) & ~15LL) - 8;
     r[REG_RIP] = (greg_t)report_fault;
     return;
   }
   const struct sigaction& p = previous[signal];
+  if (signal == SIGRTMIN + 6) {
+    return;
+  }
   if (p.sa_flags & SA_SIGINFO) {
     p.sa_sigaction(signal, info, context);
   } else if (p.sa_handler == SIG_DFL || p.sa_handler == SIG_IGN) {
@@ -562,13 +570,50 @@ static void catch_faults() {
     return;
   }
   done = true;
-  for (int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE}) {
+  for (int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGRTMIN + 6}) {
     struct sigaction action = {};
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
     sigaction(signal, &action, &previous[signal]);
   }
 }
+
+// Ends kernels that run for too long: a signal to the threads that run blocks.
+class Watchdog {
+ public:
+  void begin(const std::vector<pthread_t>& running) {
+    std::lock_guard<std::mutex> hold(lock);
+    threads = running;
+    deadline = std::chrono::steady_clock::now() + std::chrono::seconds(time_limit);
+    if (!started) {
+      started = true;
+      std::thread([this] { loop(); }).detach();
+    }
+  }
+
+  void end() {
+    std::lock_guard<std::mutex> hold(lock);
+    threads.clear();
+  }
+
+ private:
+  std::mutex lock;
+  std::vector<pthread_t> threads;
+  std::chrono::steady_clock::time_point deadline;
+  bool started = false;
+
+  void loop() {
+    for (;;) {
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+      std::lock_guard<std::mutex> hold(lock);
+      if (std::chrono::steady_clock::now() > deadline) {
+        for (pthread_t t : threads) {
+          pthread_kill(t, SIGRTMIN + 6);
+        }
+      }
+    }
+  }
+};
 
 // --- grids ------------------------------------------------------------------------------------------
 
@@ -623,10 +668,14 @@ class Helpers {
     const char* text = getenv("RETMASK_EMULATED_THREADS");
     const int wanted = text != nullptr ? atoi(text) : (int)std::thread::hardware_concurrency();
     for (int i = 1; i < std::min(wanted, 16); i++) {
-      std::thread([this] { loop(); }).detach();
+      std::thread helper([this] { loop(); });
+      threads.push_back(helper.native_handle());
+      helper.detach();
       size++;
     }
   }
+
+  const std::vector<pthread_t>& all() const { return threads; }
 
   void run(Grid& g, Worker& own) {
     if (size == 0 || g.blocks < 4) {
@@ -649,6 +698,7 @@ class Helpers {
  private:
   std::mutex lock;
   std::condition_variable wake, done;
+  std::vector<pthread_t> threads;
   Grid* grid = nullptr;
   unsigned round = 0;
   int size = 0, busy = 0;
@@ -678,19 +728,33 @@ std::string run(const Launch& launch) {
   static Worker* const own = new Worker();
   static Helpers* const helpers = new Helpers();
   catch_faults();
+  static Watchdog* const watchdog = new Watchdog();
+  std::vector<pthread_t> threads = helpers->all();
+  threads.push_back(pthread_self());
+  watchdog->begin(threads);
   Grid grid(launch);
   helpers->run(grid, *own);
+  watchdog->end();
   return grid.failure;
 }
 
 // --- kernels by name --------------------------------------------------------------------------------
 
-static const Kernel* kernels;  // zero before any constructor runs
+static Kernel* kernels;  // zero before any constructor runs
 
 Kernel::Kernel(
     const char* name, void (*call)(void* const*), int parameters, const Parameter* parameter)
     : name(name), call(call), parameters(parameters), parameter(parameter), next(kernels) {
   kernels = this;
+}
+
+Kernel::~Kernel() {
+  for (Kernel** k = &kernels; *k != nullptr; k = &(*k)->next) {
+    if (*k == this) {
+      *k = next;
+      return;
+    }
+  }
 }
 
 const Kernel* find_kernel(const std::string& name) {

@@ -183,7 +183,8 @@ inline void __stcs(T* p, T v) {
 
 // --- the machine ------------------------------------------------------------------------------------
 
-namespace emulator {
+// Kernels may come from another library than the emulator.
+namespace emulator __attribute__((visibility("default"))) {
 
 // A copy from global to shared memory that has not landed.
 struct Copy {
@@ -373,8 +374,11 @@ struct Kernel {
   void (*call)(void* const* arguments);
   int parameters;
   const Parameter* parameter;
-  const Kernel* next;
+  Kernel* next;
+  // Among kernels of one name, the last one made is found.
   Kernel(const char* name, void (*call)(void* const*), int parameters, const Parameter* parameter);
+  ~Kernel();
+  Kernel(const Kernel&) = delete;
 };
 
 template <auto K>
@@ -398,7 +402,7 @@ struct Entry<K> {
 }  // namespace emulator
 
 #define EMULATOR_EXPORT(kernel_name) \
-  static const emulator::Kernel emulated_##kernel_name = \
+  static emulator::Kernel emulated_##kernel_name = \
       emulator::Entry<kernel_name>::kernel(#kernel_name);
 
 #define threadIdx (emulator::thread->index)

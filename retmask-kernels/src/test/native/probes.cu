@@ -128,3 +128,11 @@ extern "C" __global__ void probe_diverge(float* out, int n) {
   out[threadIdx.x] = v;
 }
 EXPORT_KERNEL(probe_diverge)
+
+// Ends for n = 0 only.
+extern "C" __global__ void probe_endless(float* out, int n) {
+  volatile float* x = out;
+  while (n != 0 && x[0] != 12345.0f) {
+  }
+}
+EXPORT_KERNEL(probe_endless)

@@ -28,6 +28,9 @@ const Kernel* find_kernel(const std::string& name);
 // Runs all blocks; "" or what went wrong.
 std::string run(const Launch& launch);
 
+// Seconds after which a kernel has failed.
+extern int time_limit;
+
 // What is known of an address that faulted, such as the allocation before it: the driver's.
 std::string describe_address(const void* address);
 

@@ -65,6 +65,11 @@ final class EmulatedGpu {
     call("emulator_recover");
   }
 
+  /// Seconds after which a kernel has failed.
+  static void timeLimit(int seconds) {
+    call("emulator_time_limit", seconds);
+  }
+
   private static void call(String function, int... arguments) {
     if (TestGpu.isReal()) {
       return;

@@ -59,7 +59,8 @@ class EmulatedGpuTest {
             "probe_write_wide .u64 .u32",
             "probe_index .u64 .u32",
             "probe_shared .u64 .u32",
-            "probe_diverge .u64 .u32");
+            "probe_diverge .u64 .u32",
+            "probe_endless .u64 .u32");
     probes = driver.loadModule(ptx, "probes");
     entries = PtxEntry.parse(new String(ptx, StandardCharsets.UTF_8));
   }
@@ -67,6 +68,7 @@ class EmulatedGpuTest {
   @AfterEach
   void recover() {
     EmulatedGpu.recover();
+    EmulatedGpu.timeLimit(600);
     EmulatedGpu.schedule(EmulatedGpu.Order.ASCENDING, EmulatedGpu.Copies.LATE);
   }
 
@@ -257,8 +259,10 @@ class EmulatedGpuTest {
           probe_diverge    | 0    | stuck in the warp operation
           probe_diverge    | 1    | a shuffle: lane 0 reads lane 8, which takes no part
           probe_diverge    | 2    | the warp diverged
+          probe_endless    | 1    | runs for more than 1 seconds
           """)
   void faultIsNamed(String kernel, int n, String words) {
+    EmulatedGpu.timeLimit(1);
     int threads = kernel.equals("probe_diverge") ? 64 : 1;
     long out = driver.allocate(threads == 1 ? 36 : 256);
     launch(kernel).address(out).integer(n).run(1, 1, 1, threads, 100);
