@@ -17,6 +17,7 @@ public final class AdamW {
   private static final double CLIP_EPS = 1e-6;
 
   private final Weights parameters;
+  private final Weights stored; // what the model reads: the parameters, or matrices in BF16
   private final Weights gradients;
   private final Weights firstMoments;
   private final Weights secondMoments;
@@ -52,7 +53,17 @@ public final class AdamW {
   /// @param parameters F32, changed in place by [#step]
   /// @param arena memory of gradients and moments
   public AdamW(Weights parameters, Options options, Ops ops, TensorArena arena) {
+    this(parameters, parameters, options, ops, arena);
+  }
+
+  /// The same for a model that reads its weights rounded.
+  ///
+  /// @param parameters F32, changed in place by [#step]
+  /// @param stored of each tensor itself, or one in BF16, which [#step] overwrites
+  /// @param arena memory of gradients and moments
+  public AdamW(Weights parameters, Weights stored, Options options, Ops ops, TensorArena arena) {
     this.parameters = parameters;
+    this.stored = stored;
     this.options = options;
     this.ops = ops;
     this.gradients = zeros(parameters, "grad.", arena);
@@ -97,6 +108,7 @@ public final class AdamW {
   public void step(long step, double learningRate, double gradientNorm) {
     double scale = clipFactor(gradientNorm, options.maxGradNorm());
     List<Tensor> ps = parameters.tensors();
+    List<Tensor> ws = stored.tensors();
     List<Tensor> gs = gradients.tensors();
     List<Tensor> ms = firstMoments.tensors();
     List<Tensor> vs = secondMoments.tensors();
@@ -111,7 +123,11 @@ public final class AdamW {
               options.eps(),
               matrix ? options.weightDecay() : 0,
               scale);
-      ops.adamW(ps.get(i), gs.get(i), ms.get(i), vs.get(i), scalars);
+      if (ws.get(i) == ps.get(i)) {
+        ops.adamW(ps.get(i), gs.get(i), ms.get(i), vs.get(i), scalars);
+      } else {
+        ops.adamW(ws.get(i), ps.get(i), gs.get(i), ms.get(i), vs.get(i), scalars);
+      }
       ops.zero(gs.get(i));
     }
   }

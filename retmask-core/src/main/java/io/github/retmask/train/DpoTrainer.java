@@ -35,6 +35,7 @@ public final class DpoTrainer {
   /// @param optimizer scalars of AdamW
   /// @param logEvery steps between lines of the log
   /// @param checkpointEvery steps between checkpoints; has no influence on any result
+  /// @param precision of the weights that the model reads
   public record Options(
       double beta,
       double labelSmoothing,
@@ -47,7 +48,39 @@ public final class DpoTrainer {
       LrPlan learningRate,
       AdamW.Options optimizer,
       int logEvery,
-      int checkpointEvery) {
+      int checkpointEvery,
+      Precision precision) {
+
+    /// In F32.
+    public Options(
+        double beta,
+        double labelSmoothing,
+        HeadMask policyMask,
+        int epochs,
+        int batchSize,
+        int microBatchTokens,
+        GradientCheckpointing gradientCheckpointing,
+        long seed,
+        LrPlan learningRate,
+        AdamW.Options optimizer,
+        int logEvery,
+        int checkpointEvery) {
+      this(
+          beta,
+          labelSmoothing,
+          policyMask,
+          epochs,
+          batchSize,
+          microBatchTokens,
+          gradientCheckpointing,
+          seed,
+          learningRate,
+          optimizer,
+          logEvery,
+          checkpointEvery,
+          Precision.F32);
+    }
+
     public Options {
       new DpoLoss(beta, labelSmoothing, List.of()); // checks both
       if (epochs < 1 || batchSize < 1 || microBatchTokens < 1) {
@@ -89,7 +122,8 @@ public final class DpoTrainer {
             options.optimizer(),
             options.logEvery(),
             options.checkpointEvery(),
-            options.gradientCheckpointing());
+            options.gradientCheckpointing(),
+            options.precision());
     try (Trainer trainer =
         new Trainer(config, memory -> Trainer.copy(initial, ops, memory), ops, training, steps)) {
       trainer.run(directory, start, result, listener);

@@ -4,6 +4,8 @@ import io.github.retmask.backend.Ops;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.model.Weights;
+import io.github.retmask.tensor.DType;
+import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import io.github.retmask.train.StepSource.MicroBatch;
 import java.io.IOException;
@@ -15,7 +17,7 @@ import java.util.function.Function;
 
 /// Runs the optimiser steps of a [StepSource] over the F32 weights of a model, with a log and
 /// checkpoints in a folder. Beside a step's activations it holds 16 bytes per parameter: weight,
-/// gradient and both moments.
+/// gradient and both moments; with [Precision#BF16] 18.
 ///
 /// **Exact resume.** Whatever stopped a training, running it again into the same folder continues
 /// after the newest checkpoint and ends with the same weights and the same `metrics.jsonl`, byte
@@ -29,6 +31,7 @@ public final class Trainer implements AutoCloseable {
   private final Ops ops;
   private final TensorArena memory;
   private final TensorArena stepMemory;
+  private final Weights weights;
   private final Transformer model;
   private final AdamW optimizer;
 
@@ -39,12 +42,25 @@ public final class Trainer implements AutoCloseable {
   /// @param logEvery steps between lines of the log, which hold means over these steps
   /// @param checkpointEvery steps between checkpoints; has no influence on any result
   /// @param gradientCheckpointing has none either
+  /// @param precision of the weights that the model reads
   public record Options(
       LrSchedule schedule,
       AdamW.Options optimizer,
       int logEvery,
       int checkpointEvery,
-      GradientCheckpointing gradientCheckpointing) {
+      GradientCheckpointing gradientCheckpointing,
+      Precision precision) {
+
+    /// In F32.
+    public Options(
+        LrSchedule schedule,
+        AdamW.Options optimizer,
+        int logEvery,
+        int checkpointEvery,
+        GradientCheckpointing gradientCheckpointing) {
+      this(schedule, optimizer, logEvery, checkpointEvery, gradientCheckpointing, Precision.F32);
+    }
+
     public Options {
       if (logEvery < 1 || checkpointEvery < 1) {
         throw new IllegalArgumentException(
@@ -87,9 +103,31 @@ public final class Trainer implements AutoCloseable {
     this.ops = ops;
     this.memory = ops.arena(TensorArena.Lifetime.MODEL);
     this.stepMemory = ops.arena(TensorArena.Lifetime.STEP);
-    Weights weights = initial.apply(memory);
-    this.model = new Transformer(config, weights, ops);
-    this.optimizer = new AdamW(weights, options.optimizer(), ops, memory);
+    this.weights = initial.apply(memory);
+    Weights stored = options.precision() == Precision.F32 ? weights : rounded(weights);
+    this.model = new Transformer(config, stored, ops);
+    this.optimizer = new AdamW(weights, stored, options.optimizer(), ops, memory);
+  }
+
+  /// Matrices in BF16; vectors are few and stay.
+  private Weights rounded(Weights masters) {
+    Weights stored =
+        masters.map(
+            t ->
+                t.shape().rank() > 1 ? memory.allocate(t.name(), DType.BF16, t.shape().dims()) : t);
+    refresh(stored);
+    return stored;
+  }
+
+  /// Rounds the masters again.
+  private void refresh(Weights stored) {
+    for (int i = 0; i < stored.tensors().size(); i++) {
+      Tensor to = stored.tensors().get(i);
+      Tensor from = weights.tensors().get(i);
+      if (to != from) {
+        ops.cast(to, from);
+      }
+    }
   }
 
   /// A copy in F32, for [#Trainer].
@@ -105,10 +143,10 @@ public final class Trainer implements AutoCloseable {
 
   /// The weights in training, F32; they live until [#close].
   public Weights weights() {
-    return model.weights();
+    return weights;
   }
 
-  /// The model over [#weights].
+  /// The model over [#weights], as they are stored.
   public Transformer model() {
     return model;
   }
@@ -133,9 +171,10 @@ public final class Trainer implements AutoCloseable {
         return;
       }
       source.prepare(model, directory, listener);
-      TrainingState state = files.load(model.weights(), optimizer, ops);
+      TrainingState state = files.load(weights, optimizer, ops);
+      refresh(model.weights());
       runSteps(files, state, listener);
-      result.save(model.weights());
+      result.save(weights);
       files.finish();
     }
   }
@@ -160,7 +199,7 @@ public final class Trainer implements AutoCloseable {
       }
       boolean interrupted = Thread.interrupted();
       if (last || interrupted || done.step() % options.checkpointEvery() == 0) {
-        files.save(state, model.weights(), optimizer);
+        files.save(state, weights, optimizer);
         interrupted |= Thread.interrupted();
       }
       listener.step(done);
@@ -219,6 +258,9 @@ public final class Trainer implements AutoCloseable {
     all.put("optimizer", options.optimizer().toString());
     all.put("log_every", Integer.toString(options.logEvery()));
     all.put("backend", ops.backend());
+    if (options.precision() != Precision.F32) {
+      all.put("precision", options.precision().name());
+    }
     return all;
   }
 

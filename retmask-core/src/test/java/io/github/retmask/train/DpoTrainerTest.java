@@ -23,6 +23,8 @@ import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
 /// Preference training on a tiny model: it prefers what it was shown, begins at the loss of a coin,
 /// and ends with the same files wherever it is killed.
@@ -65,16 +67,31 @@ class DpoTrainerTest {
     }
   }
 
-  @Test
-  void itLearnsToPreferTheChosenCompletions() throws Exception {
+  @ParameterizedTest
+  @EnumSource
+  void itLearnsToPreferTheChosenCompletions(Precision precision) throws Exception {
     Path out = folder.resolve("run");
-    train(out, options(NONE, 12, 0.01), TrainingStart.RESUME, p -> {});
+    train(out, options(NONE, 12, 0.01, precision), TrainingStart.RESUME, p -> {});
     List<JsonNode> log = log(out);
     JsonNode last = log.getLast();
     assertThat(last.get("rewards/accuracies").doubleValue()).isEqualTo(1);
     assertThat(last.get("rewards/margins").doubleValue()).isGreaterThan(1);
     assertThat(last.get("loss").doubleValue()).isLessThan(0.3);
     assertThat(last.get("epoch").doubleValue()).isEqualTo(12);
+  }
+
+  @Test
+  void stepsBelowTheSpacingOfBf16AddUpInTheMasters() throws Exception {
+    Path out = folder.resolve("small steps");
+    train(out, options(NONE, 12, 1e-4, Precision.BF16), TrainingStart.RESUME, p -> {});
+    Path f32 = folder.resolve("f32");
+    train(f32, options(NONE, 12, 1e-4), TrainingStart.RESUME, p -> {});
+    List<JsonNode> log = log(out);
+    double learnt = log.getLast().get("rewards/margins").doubleValue();
+    double inF32 = log(f32).getLast().get("rewards/margins").doubleValue();
+    assertThat(inF32).isPositive();
+    assertThat(learnt).isBetween(0.5 * inF32, 1.5 * inF32);
+    assertThat(Files.readString(out.resolve("training.json"))).contains("\"BF16\"");
   }
 
   @Test
@@ -126,9 +143,10 @@ class DpoTrainerTest {
     assertThat(firstOfEpoch1 == firstOfEpoch2 && firstOfEpoch2 == firstOfEpoch3).isFalse();
   }
 
-  @Test
-  void killedAnywhereItEndsWithTheSameBytes() throws Exception {
-    DpoTrainer.Options options = options(MASKED, 2, 0.01);
+  @ParameterizedTest
+  @EnumSource
+  void killedAnywhereItEndsWithTheSameBytes(Precision precision) throws Exception {
+    DpoTrainer.Options options = options(MASKED, 2, 0.01, precision);
     Path whole = folder.resolve("whole");
     train(whole, options, TrainingStart.RESUME, p -> {});
     for (int events = 1; events <= 12; events++) {
@@ -246,8 +264,14 @@ class DpoTrainerTest {
 
   /// Steps of 3 pairs, micro-batches of about 2, checkpoints every second step.
   private static DpoTrainer.Options options(HeadMask mask, int epochs, double rate) {
+    return options(mask, epochs, rate, Precision.F32);
+  }
+
+  private static DpoTrainer.Options options(
+      HeadMask mask, int epochs, double rate, Precision precision) {
     LrPlan plan = new LrPlan(LrPlan.Shape.COSINE, rate, rate / 10, 0.1);
-    return new DpoTrainer.Options(0.5, 0, mask, epochs, 3, 20, OFF, 5, plan, adamW(), 1, 2);
+    return new DpoTrainer.Options(
+        0.5, 0, mask, epochs, 3, 20, OFF, 5, plan, adamW(), 1, 2, precision);
   }
 
   private void train(

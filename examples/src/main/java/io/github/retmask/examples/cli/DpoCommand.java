@@ -12,6 +12,7 @@ import io.github.retmask.train.AdamW;
 import io.github.retmask.train.DpoTrainer;
 import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.LrPlan;
+import io.github.retmask.train.Precision;
 import io.github.retmask.train.PreferenceData;
 import io.github.retmask.train.PreferencePair;
 import io.github.retmask.train.TrainedCheckpoint;
@@ -121,6 +122,15 @@ final class DpoCommand implements Callable<Integer> {
   private boolean gradientCheckpointing;
 
   @Option(
+      names = "--precision",
+      paramLabel = "TYPE",
+      defaultValue = "f32",
+      description =
+          "f32, or bf16: the model reads matrices in BF16, rounded from F32 masters after every"
+              + " step (default: ${DEFAULT-VALUE}).")
+  private String precision = "f32";
+
+  @Option(
       names = "--max-length",
       defaultValue = "1024",
       description = "Leave out pairs with more tokens (default: ${DEFAULT-VALUE}).")
@@ -225,10 +235,20 @@ final class DpoCommand implements Callable<Integer> {
           plan,
           new AdamW.Options(recipe.beta1(), recipe.beta2(), recipe.eps(), weightDecay, maxGradNorm),
           logEvery,
-          checkpointEvery);
+          checkpointEvery,
+          precision());
     } catch (IllegalArgumentException e) {
       throw new UsageException(e.getMessage());
     }
+  }
+
+  private Precision precision() {
+    return switch (precision) {
+      case "f32" -> Precision.F32;
+      case "bf16" -> Precision.BF16;
+      default ->
+          throw new UsageException("--precision \"%s\": want f32 or bf16".formatted(precision));
+    };
   }
 
   private LrPlan.Shape shape() {
