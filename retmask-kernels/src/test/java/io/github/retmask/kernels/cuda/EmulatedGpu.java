@@ -5,12 +5,15 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
 import java.lang.foreign.MemoryLayout;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SymbolLookup;
 import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Assertions;
 import org.junit.jupiter.api.Assumptions;
@@ -57,31 +60,58 @@ final class EmulatedGpu {
 
   /// Chooses how the calls from now on run; nothing on a real device.
   static void schedule(Order order, Copies copies) {
-    call("emulator_schedule", order.ordinal(), copies.ordinal());
+    tell("emulator_schedule", order.ordinal(), copies.ordinal());
   }
 
   /// Makes the device usable again after a kernel that failed, which on a real one ends the context.
   static void recover() {
-    call("emulator_recover");
+    tell("emulator_recover");
   }
 
   /// Seconds after which a kernel has failed.
   static void timeLimit(int seconds) {
-    call("emulator_time_limit", seconds);
+    tell("emulator_time_limit", seconds);
   }
 
-  private static void call(String function, int... arguments) {
-    if (TestGpu.isReal()) {
-      return;
+  /// Kernels that take the place of those of the same names.
+  record OtherKernels(MemorySegment library) implements AutoCloseable {
+    @Override
+    public void close() {
+      int rc = (int) call("emulator_unload_kernels", ValueLayout.JAVA_INT, library);
+      Assertions.assertEquals(0, rc);
     }
-    MemoryLayout[] types = new MemoryLayout[arguments.length];
-    Arrays.fill(types, ValueLayout.JAVA_INT);
+  }
+
+  /// Loads kernels from a library.
+  static OtherKernels load(Path library) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment path = arena.allocateFrom(library.toString());
+      MemorySegment handle =
+          (MemorySegment) call("emulator_load_kernels", ValueLayout.ADDRESS, path);
+      Assertions.assertNotEquals(MemorySegment.NULL, handle, "cannot load " + library);
+      return new OtherKernels(handle);
+    }
+  }
+
+  private static void tell(String function, int... arguments) {
+    if (!TestGpu.isReal()) {
+      call(function, null, Arrays.stream(arguments).boxed().toArray());
+    }
+  }
+
+  private static Object call(String function, @Nullable MemoryLayout result, Object... arguments) {
+    MemoryLayout[] types =
+        Arrays.stream(arguments)
+            .map(a -> a instanceof Integer ? ValueLayout.JAVA_INT : ValueLayout.ADDRESS)
+            .toArray(MemoryLayout[]::new);
     try {
-      Linker.nativeLinker()
+      return Linker.nativeLinker()
           .downcallHandle(
               SymbolLookup.libraryLookup(driver(), Arena.global()).find(function).orElseThrow(),
-              FunctionDescriptor.ofVoid(types))
-          .invokeWithArguments(Arrays.stream(arguments).boxed().toList());
+              result == null
+                  ? FunctionDescriptor.ofVoid(types)
+                  : FunctionDescriptor.of(result, types))
+          .invokeWithArguments(arguments);
     } catch (Throwable e) {
       throw new AssertionError(e);
     }
@@ -89,13 +119,20 @@ final class EmulatedGpu {
 
   private static synchronized Path build() {
     if (folder == null) {
-      folder = Path.of("target", "emulated-gpu").toAbsolutePath();
-      make(folder);
+      folder = folder();
+      make("all");
     }
     return folder;
   }
 
-  private static void make(Path folder) {
+  /// Folder of what is built.
+  static Path folder() {
+    return Path.of("target", "emulated-gpu").toAbsolutePath();
+  }
+
+  /// Builds targets of the Makefile, as far as they can be built.
+  static void make(String... targets) {
+    Path folder = folder();
     for (String tool : new String[] {"g++", "make", "flock"}) {
       if (Arrays.stream(System.getenv("PATH").split(":"))
           .noneMatch(p -> Files.isExecutable(Path.of(p, tool)))) {
@@ -107,18 +144,10 @@ final class EmulatedGpu {
     }
     try {
       Files.createDirectories(folder);
-      Process make =
-          new ProcessBuilder(
-                  "flock",
-                  folder.resolve("lock").toString(),
-                  "make",
-                  "-s",
-                  "-j2",
-                  "-C",
-                  Path.of("src", "test", "native").toString(),
-                  "OUT=" + folder)
-              .redirectErrorStream(true)
-              .start();
+      List<String> command = new ArrayList<>(List.of("flock", folder.resolve("lock").toString()));
+      command.addAll(List.of("make", "-s", "-k", "-j2", "-C", "src/test/native", "OUT=" + folder));
+      command.addAll(List.of(targets));
+      Process make = new ProcessBuilder(command).redirectErrorStream(true).start();
       String output = new String(make.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
       if (make.waitFor() != 0) {
         throw new AssertionError("the emulated GPU does not build:\n" + output);

@@ -1,0 +1,209 @@
+package io.github.retmask.kernels.cuda;
+
+import static org.junit.platform.engine.discovery.DiscoverySelectors.selectClass;
+import static org.junit.platform.engine.discovery.DiscoverySelectors.selectNestedClass;
+
+import io.github.retmask.backend.KernelsContract;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Objects;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Nested;
+import org.junit.platform.engine.DiscoverySelector;
+import org.junit.platform.launcher.LauncherDiscoveryRequest;
+import org.junit.platform.launcher.core.LauncherDiscoveryRequestBuilder;
+import org.junit.platform.launcher.core.LauncherFactory;
+import org.junit.platform.launcher.listeners.SummaryGeneratingListener;
+import org.junit.platform.launcher.listeners.TestExecutionSummary.Failure;
+
+/// Shows that the tests on the emulated device find bugs: runs them with kernel files into which known
+/// bugs have been put, one at a time. `dev/mutants` starts it. Exit code 1 when a bug was not found, or
+/// the tests fail without any.
+///
+/// A list of bugs holds blocks of the form
+///
+/// ```
+/// == rms_norm: what is wrong
+/// - lines of rms_norm.cu, which occur once
+/// + lines instead; may be left out
+/// ```
+public final class Mutants {
+  private static final Path CUDA = Path.of("src", "main", "cuda");
+  private static final Path FOLDER = EmulatedGpu.folder().resolve("mutants");
+  private static final int SECONDS = 20; // for a kernel
+
+  private Mutants() {}
+
+  /// One bug.
+  private record Mutant(int number, String stem, String title, String text, String instead) {
+    /// The kernel file with it.
+    String source() throws IOException {
+      String source = Files.readString(CUDA.resolve(stem + ".cu"));
+      int at = source.indexOf(text);
+      if (at < 0 || source.indexOf(text, at + 1) >= 0) {
+        throw new IllegalArgumentException(
+            "mutants: %s: %s: text %s in %s.cu:%n%s"
+                .formatted(stem, title, at < 0 ? "does not occur" : "occurs twice", stem, text));
+      }
+      return source.substring(0, at) + instead + source.substring(at + text.length());
+    }
+
+    Path file(String ending) {
+      return FOLDER.resolve(stem + "-" + number + ending);
+    }
+  }
+
+  /// @param args the list of bugs, then words of which one must occur in the title line of a bug to try
+  static void main(String[] args) throws IOException {
+    List<Mutant> mutants =
+        parse(Files.readAllLines(Path.of(args[0]))).stream()
+            .filter(
+                m ->
+                    args.length == 1
+                        || Arrays.stream(args)
+                            .skip(1)
+                            .anyMatch(word -> (m.stem + ": " + m.title).contains(word)))
+            .toList();
+    build(mutants);
+    EmulatedGpu.timeLimit(SECONDS);
+    int missed = 0;
+    Set<String> clean = new TreeSet<>();
+    for (Mutant mutant : mutants) {
+      if (clean.add(mutant.stem)) {
+        Failure alarm = run(testsOf(mutant.stem));
+        if (alarm != null) {
+          System.out.printf("%s: FALSE ALARM: %s%n", mutant.stem, words(alarm));
+          missed++;
+        }
+      }
+      try (EmulatedGpu.OtherKernels _ = EmulatedGpu.load(mutant.file(".so"))) {
+        Failure failure = run(testsOf(mutant.stem));
+        failure = failure != null ? failure : run(allTests());
+        EmulatedGpu.recover();
+        System.out.printf(
+            "%s: %s: %s%n",
+            mutant.stem,
+            mutant.title,
+            failure == null ? "NOT FOUND" : "found by " + words(failure));
+        missed += failure == null ? 1 : 0;
+      }
+    }
+    System.out.printf("%d bugs, %d not found%n", mutants.size(), missed);
+    System.exit(missed == 0 ? 0 : 1);
+  }
+
+  private static String words(Failure failure) {
+    String message = String.valueOf(failure.getException().getMessage());
+    String line = message.strip().lines().findFirst().orElse("");
+    return failure.getTestIdentifier().getLegacyReportingName()
+        + ": "
+        + line.substring(0, Math.min(line.length(), 160));
+  }
+
+  private static List<Mutant> parse(List<String> lines) {
+    List<Mutant> mutants = new ArrayList<>();
+    for (int i = 0; i < lines.size(); i++) {
+      String line = lines.get(i);
+      if (line.startsWith("== ")) {
+        int colon = line.indexOf(": ");
+        StringBuilder text = new StringBuilder();
+        StringBuilder instead = new StringBuilder();
+        while (i + 1 < lines.size() && lines.get(i + 1).matches("[-+].*")) {
+          String next = lines.get(++i);
+          (next.startsWith("-") ? text : instead).append(next.substring(1)).append('\n');
+        }
+        mutants.add(
+            new Mutant(
+                mutants.size(),
+                line.substring(3, colon),
+                line.substring(colon + 2),
+                text.toString(),
+                instead.toString()));
+      }
+    }
+    return mutants;
+  }
+
+  /// Compiles each of them to a library, those that are there already not again.
+  private static void build(List<Mutant> mutants) throws IOException {
+    Files.createDirectories(FOLDER);
+    List<String> libraries = new ArrayList<>(List.of("all"));
+    for (Mutant m : mutants) {
+      String source = m.source();
+      if (!Files.exists(m.file(".cu")) || !Files.readString(m.file(".cu")).equals(source)) {
+        Files.writeString(m.file(".cu"), source);
+      }
+      libraries.add(m.file(".so").toString());
+    }
+    EmulatedGpu.make(libraries.toArray(String[]::new));
+  }
+
+  // --- tests ----------------------------------------------------------------------------------
+
+  /// The parts of the contract that are about a kernel file.
+  private static List<DiscoverySelector> testsOf(String stem) {
+    List<String> parts =
+        switch (stem) {
+          case "rows", "elementwise" -> List.of("Rows");
+          case "rms_norm" -> List.of("RmsNorm");
+          case "rope" -> List.of("Rope");
+          case "swiglu" -> List.of("Swiglu");
+          case "head_gate" -> List.of("HeadGate");
+          case "adamw" -> List.of("AdamW");
+          case "attention" -> List.of("Attention", "AttentionRead");
+          case "attention_backward" -> List.of("AttentionBackward");
+          case "token_log_probs" -> List.of("TokenLogProbs");
+          default -> stem.startsWith("matmul") ? List.of("Matmul", "BlockWeights") : List.of();
+        };
+    return contract()
+        .filter(part -> parts.contains(part.getSimpleName()))
+        .map(Mutants::select)
+        .toList();
+  }
+
+  private static List<DiscoverySelector> allTests() throws IOException {
+    List<DiscoverySelector> selectors = new ArrayList<>(contract().map(Mutants::select).toList());
+    try (Stream<Path> files =
+        Files.list(Path.of("target/test-classes/io/github/retmask/kernels/cuda"))) {
+      files
+          .map(f -> Objects.requireNonNull(f.getFileName()).toString())
+          .filter(
+              name -> name.matches("Cuda\\w*Test\\.class") && !name.startsWith("CudaKernelsTest"))
+          .sorted()
+          .forEach(
+              name ->
+                  selectors.add(
+                      selectClass(
+                          Mutants.class.getPackageName() + "." + name.replace(".class", ""))));
+    }
+    return selectors;
+  }
+
+  private static Stream<Class<?>> contract() {
+    return Arrays.stream(KernelsContract.class.getDeclaredClasses())
+        .filter(c -> c.isAnnotationPresent(Nested.class));
+  }
+
+  private static DiscoverySelector select(Class<?> part) {
+    return selectNestedClass(List.of(CudaKernelsTest.class), part);
+  }
+
+  /// Null when all pass, else the first failure.
+  private static Failure run(List<DiscoverySelector> selectors) {
+    StopAfterFailure.reset();
+    SummaryGeneratingListener listener = new SummaryGeneratingListener();
+    LauncherDiscoveryRequest request =
+        LauncherDiscoveryRequestBuilder.request()
+            .selectors(selectors)
+            .configurationParameter("junit.jupiter.extensions.autodetection.enabled", "true")
+            .build();
+    LauncherFactory.create().execute(request, listener);
+    return listener.getSummary().getFailures().stream().findFirst().orElse(null);
+  }
+}
