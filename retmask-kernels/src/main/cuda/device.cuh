@@ -40,6 +40,13 @@ __device__ __forceinline__ void copy_async16(void* dst, const void* src, bool va
                : "memory");
 }
 
+// The same for the first `bytes` bytes, at most 16, and zeros after them.
+__device__ __forceinline__ void copy_async16_upto(void* dst, const void* src, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(dst)), "l"(src),
+               "r"(bytes)
+               : "memory");
+}
+
 // Closes the group of copies begun since the last call.
 __device__ __forceinline__ void copy_async_commit() {
   asm volatile("cp.async.commit_group;\n" ::: "memory");

@@ -406,11 +406,8 @@ static void check_shared(const void* p, size_t bytes, const char* what) {
 }
 
 static void land(const Copy& c) {
-  if (c.valid) {
-    memcpy(c.dst, c.src, 16);
-  } else {
-    memset(c.dst, 0, 16);
-  }
+  memcpy(c.dst, c.src, (size_t)c.bytes);
+  memset((char*)c.dst + c.bytes, 0, (size_t)(16 - c.bytes));
 }
 
 static Copies& copies_of(Thread& t) {
@@ -429,20 +426,20 @@ static Copies& copies_of(Thread& t) {
   return *t.copies;
 }
 
-void copy_async(void* dst, const void* src, bool valid) {
+void copy_async(void* dst, const void* src, int bytes) {
   check_shared(dst, 16, "copy_async16");
   if ((uintptr_t)src % 16 != 0) {
     fail("copy_async16: source address is not a multiple of 16");
   }
   if (block->eager) {
-    land({dst, src, valid});
+    land({dst, src, bytes});
     return;
   }
   Copies& c = copies_of(*thread);
   if (c.count == MAX_COPIES) {
     fail("copy_async16: more than %d copies of one thread under way", MAX_COPIES);
   }
-  c.copy[c.count++] = {dst, src, valid};
+  c.copy[c.count++] = {dst, src, bytes};
 }
 
 void copy_async_commit() {

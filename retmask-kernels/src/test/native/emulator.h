@@ -190,7 +190,7 @@ namespace emulator __attribute__((visibility("default"))) {
 struct Copy {
   void* dst;
   const void* src;
-  bool valid;
+  int bytes;  // of 16; zeros after them
 };
 
 static constexpr int MAX_COPIES = 512, MAX_GROUPS = 16;
@@ -254,7 +254,7 @@ void wait();
 // Wakes the lanes of a meeting that all have reached, after its finish.
 void complete(Warp& warp, Meeting& meeting);
 void barrier(int line);
-void copy_async(void* dst, const void* src, bool valid);
+void copy_async(void* dst, const void* src, int bytes);
 void copy_async_commit();
 void copy_async_wait(int groups);
 void multiply_bf16(Warp& warp, unsigned lanes);
@@ -467,7 +467,10 @@ inline T atomicAdd(T* p, T v) {
 // --- copies and tensor cores: the forms of device.cuh -----------------------------------------------
 
 inline void copy_async16(void* dst, const void* src, bool valid = true) {
-  emulator::copy_async(dst, src, valid);
+  emulator::copy_async(dst, src, valid ? 16 : 0);
+}
+inline void copy_async16_upto(void* dst, const void* src, int bytes) {
+  emulator::copy_async(dst, src, bytes);
 }
 inline void copy_async_commit() { emulator::copy_async_commit(); }
 template <int N>

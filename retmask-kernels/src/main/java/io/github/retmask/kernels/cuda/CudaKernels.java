@@ -56,7 +56,8 @@ final class CudaKernels implements Kernels {
         : weight;
   }
 
-  private Gpu op() {
+  /// Begins an op.
+  Gpu op() {
     gpu.op();
     return gpu;
   }
@@ -131,19 +132,19 @@ final class CudaKernels implements Kernels {
 
   @Override
   public synchronized void matmul(Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
-    throw new UnsupportedOperationException("CudaMatmul.matmul");
+    CudaMatmul.matmul(op(), out, x, weight, bias);
   }
 
   @Override
   public synchronized void matmulBackwardInput(
       Tensor dx, Tensor dOut, Tensor weight, Accumulate intoDx) {
-    throw new UnsupportedOperationException("CudaMatmul.backwardInput");
+    CudaMatmul.backwardInput(op(), dx, dOut, weight, intoDx);
   }
 
   @Override
   public synchronized void matmulBackwardWeight(
       Tensor dWeight, @Nullable Tensor dBias, Tensor dOut, Tensor x) {
-    throw new UnsupportedOperationException("CudaMatmul.backwardWeight");
+    CudaMatmul.backwardWeight(op(), dWeight, dBias, dOut, x);
   }
 
   @Override
@@ -218,7 +219,7 @@ final class CudaKernels implements Kernels {
   @Override
   public synchronized void tokenLogProbs(
       Tensor logps, Tensor lse, Tensor hidden, Tensor lmHead, Tensor targets) {
-    throw new UnsupportedOperationException("CudaTokenLogProbs.tokenLogProbs");
+    CudaTokenLogProbs.tokenLogProbs(op(), logps, lse, hidden, lmHead, targets);
   }
 
   @Override
@@ -230,7 +231,7 @@ final class CudaKernels implements Kernels {
       Tensor lmHead,
       Tensor targets,
       Tensor lse) {
-    throw new UnsupportedOperationException("CudaTokenLogProbs.backward");
+    CudaTokenLogProbs.backward(op(), dHidden, dLmHead, dLogps, hidden, lmHead, targets, lse);
   }
 
   @Override
@@ -243,7 +244,8 @@ final class CudaKernels implements Kernels {
       Tensor hidden,
       Tensor lmHead,
       Tensor targets) {
-    throw new UnsupportedOperationException("CudaTokenLogProbs.logProbsAndGradients");
+    CudaTokenLogProbs.logProbsAndGradients(
+        op(), logps, lse, dHidden, dLmHead, dLogps, hidden, lmHead, targets);
   }
 
   @Override

@@ -1,0 +1,156 @@
+package io.github.retmask.kernels.cuda;
+
+import io.github.retmask.backend.Accumulate;
+import io.github.retmask.backend.Kernels;
+import io.github.retmask.tensor.DType;
+import io.github.retmask.tensor.Tensor;
+import java.util.Locale;
+import org.jspecify.annotations.Nullable;
+
+/// The three products of a linear layer in F32, by the kernels of `matmul.cuh`. All ways to compute a
+/// forward product give the same bits, so the shapes may choose.
+final class CudaMatmul {
+  /// Rows of x up to which reading the weight bounds the time.
+  private static final int FEW = 8;
+
+  private static final String BACKWARD = "matmul_backward";
+
+  private CudaMatmul() {}
+
+  static void matmul(Gpu gpu, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
+    if (out.size() == 0) {
+      return;
+    }
+    long rows = x.dim(0);
+    long outs = weight.dim(0);
+    boolean chained = Kernels.chains((int) x.dim(1)) > 1;
+    if (rows <= FEW && chained && isWide(x) && isWide(weight)) {
+      fewRows(gpu, out, x, weight, bias);
+    } else if (rows <= FEW || !chained && weight.dtype().isBlock()) {
+      eachOutput(gpu, out, x, weight, bias);
+    } else if (chained) {
+      // Large tiles read half as much of x and W, where there are enough to keep the GPU busy.
+      long large = Math.ceilDiv(rows, 64) * Math.ceilDiv(outs, 64);
+      tiles(gpu, out, x, weight, bias, 4 * large >= 3L * gpu.multiprocessors() ? 64 : 32);
+    } else {
+      begin(gpu, "matmul_product_", out, x, weight, bias)
+          .run(Math.ceilDiv(outs, PRODUCT_N), Math.ceilDiv(rows, PRODUCT_M), 1, 128, PRODUCT_BYTES);
+    }
+  }
+
+  /// Whether rows can be copied 16 bytes and eight elements at a time. Rows of blocks can from
+  /// wherever they begin.
+  private static boolean isWide(Tensor matrix) {
+    return matrix.dtype().isBlock() || matrix.dim(1) % 8 == 0 && Launch.address(matrix) % 16 == 0;
+  }
+
+  static void fewRows(Gpu gpu, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
+    long rows = x.dim(0);
+    int together = rows == 1 ? 1 : rows <= 4 ? 4 : 8;
+    long warps = Math.ceilDiv(weight.dim(0), FEW_OUTS);
+    int perBlock = warps < 4L * gpu.multiprocessors() ? 1 : 4;
+    begin(gpu, "matmul_few" + together + "_", out, x, weight, bias)
+        .integer(out.dtype().ordinal())
+        .run(
+            Math.ceilDiv(warps, perBlock),
+            Math.ceilDiv(rows, together),
+            1,
+            32 * perBlock,
+            perBlock * ringBytes(weight.dtype()));
+  }
+
+  static void eachOutput(Gpu gpu, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
+    begin(gpu, "matmul_each_", out, x, weight, bias)
+        .integer(out.dtype().ordinal())
+        .integer(Kernels.chains((int) x.dim(1)))
+        .run(Math.ceilDiv(weight.dim(0), 128), x.dim(0), 1, 128, 0);
+  }
+
+  /// @param size rows and columns of a tile, 32 or 64
+  static void tiles(Gpu gpu, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias, int size) {
+    begin(gpu, "matmul_tiles" + size + "_", out, x, weight, bias)
+        .run(
+            Math.ceilDiv(weight.dim(0), size),
+            Math.ceilDiv(x.dim(0), size),
+            1,
+            256,
+            2 * 2 * 32 * (size + 4) * Float.BYTES);
+  }
+
+  private static Launch begin(
+      Gpu gpu, String kernel, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
+    String stem = weight.dtype().isBlock() ? "matmul_blocks" : "matmul";
+    return gpu.launch(stem, kernel + name(weight) + Gpu.suffix(x))
+        .tensor(out)
+        .tensor(x)
+        .tensor(weight)
+        .tensorOrNull(bias)
+        .integer(bias == null ? 0 : bias.dtype().ordinal())
+        .integer(x.dim(0))
+        .integer(x.dim(1))
+        .integer(weight.dim(0));
+  }
+
+  private static String name(Tensor weight) {
+    return weight.dtype().name().toLowerCase(Locale.ROOT);
+  }
+
+  // --- constants of matmul.cuh ----------------------------------------------------------------
+
+  private static final int FEW_OUTS = 8;
+  private static final int PRODUCT_M = 128;
+  private static final int PRODUCT_N = 64;
+  private static final int PRODUCT_BYTES = 2 * 16 * (PRODUCT_M + 4 + PRODUCT_N + 4) * Float.BYTES;
+
+  /// Shared memory of a warp of `few_rows`: stages, rows, bytes from row to row.
+  private static int ringBytes(DType weights) {
+    return switch (weights) {
+      case F32 -> 8 * FEW_OUTS * 160;
+      case BF16, F16 -> 8 * FEW_OUTS * 144;
+      case Q6_K -> 4 * FEW_OUTS * 240;
+      default -> 4 * FEW_OUTS * 304;
+    };
+  }
+
+  // --- backward -------------------------------------------------------------------------------
+
+  static void backwardInput(Gpu gpu, Tensor dx, Tensor dOut, Tensor weight, Accumulate intoDx) {
+    long rows = dOut.dim(0);
+    long inner = weight.dim(1);
+    gpu.launch(BACKWARD, "matmul_backward_input_" + name(weight) + Gpu.suffix(dx))
+        .tensor(dx)
+        .tensor(dOut)
+        .tensor(weight)
+        .integer(rows)
+        .integer(inner)
+        .integer(weight.dim(0))
+        .integer(intoDx == Accumulate.ADD ? 1 : 0)
+        .run(Math.ceilDiv(inner, PRODUCT_N), Math.ceilDiv(rows, PRODUCT_M), 1, 128, PRODUCT_BYTES);
+  }
+
+  static void backwardWeight(
+      Gpu gpu, Tensor dWeight, @Nullable Tensor dBias, Tensor dOut, Tensor x) {
+    long rows = x.dim(0);
+    long outs = dWeight.dim(0);
+    long inner = dWeight.dim(1);
+    if (rows == 0) {
+      return;
+    }
+    gpu.launch(BACKWARD, "matmul_backward_weight" + Gpu.suffix(x))
+        .tensor(dWeight)
+        .tensor(dOut)
+        .tensor(x)
+        .integer(rows)
+        .integer(inner)
+        .integer(outs)
+        .run(Math.ceilDiv(inner, PRODUCT_N), Math.ceilDiv(outs, PRODUCT_M), 1, 128, PRODUCT_BYTES);
+    if (dBias != null) {
+      gpu.launch(BACKWARD, "matmul_backward_bias" + Gpu.suffix(x))
+          .tensor(dBias)
+          .tensor(dOut)
+          .integer(rows)
+          .integer(outs)
+          .run(Math.ceilDiv(outs, 64), 64);
+    }
+  }
+}
