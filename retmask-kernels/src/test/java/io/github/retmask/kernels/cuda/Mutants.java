@@ -82,6 +82,11 @@ public final class Mutants {
           missed++;
         }
       }
+      if (!Files.exists(mutant.file(".so"))) {
+        System.out.printf("%s: %s: DOES NOT COMPILE%n", mutant.stem, mutant.title);
+        missed++;
+        continue;
+      }
       try (EmulatedGpu.OtherKernels _ = EmulatedGpu.load(mutant.file(".so"))) {
         Failure failure = run(testsOf(mutant.stem));
         failure = failure != null ? failure : run(allTests());
@@ -138,6 +143,7 @@ public final class Mutants {
       String source = m.source();
       if (!Files.exists(m.file(".cu")) || !Files.readString(m.file(".cu")).equals(source)) {
         Files.writeString(m.file(".cu"), source);
+        Files.deleteIfExists(m.file(".so"));
       }
       libraries.add(m.file(".so").toString());
     }
