@@ -29,8 +29,7 @@ final class BFloat16Dots implements RowDots {
       int count,
       int inner,
       float[] sums,
-      int sumsAt,
-      Scratch scratch) {
+      int sumsAt) {
     if (count == 1) {
       one(weight, at, row, x, xAt, inner, sums, sumsAt);
     } else {

@@ -83,7 +83,7 @@ final class FewRows {
         for (int r = 0; r < rows; r += 2) {
           int count = Math.min(2, rows - r);
           int sum = r * RowDots.ROWS * RowDots.CHAINS;
-          dots.multiply(w, at, apart * rowBytes, xs, r * inner, count, inner, sums, sum, scratch);
+          dots.multiply(w, at, apart * rowBytes, xs, r * inner, count, inner, sums, sum);
         }
       }
       MemorySegment to = out.segment();

@@ -34,8 +34,7 @@ interface RowDots {
       int count,
       int inner,
       float[] sums,
-      int sumsAt,
-      Scratch scratch);
+      int sumsAt);
 
   /// The kernel of a type, or null where rows are widened before.
   static @Nullable RowDots of(DType type) {
