@@ -41,7 +41,7 @@ public record MemoryPlan(long weights, long keysValues, long activations) {
     return Math.max(1, positions - 1);
   }
 
-  /// Weights that lie in memory of this process already, and count in no plan: bytes.
+  /// Weights that lie in memory of the backend already, and count in no plan: bytes.
   public static long heldWeights(Transformer model) {
     return weightBytes(model, false);
   }
@@ -49,8 +49,9 @@ public record MemoryPlan(long weights, long keysValues, long activations) {
   private static long weightBytes(Transformer model, boolean mapped) {
     long bytes = 0;
     for (Tensor tensor : model.weights().tensors()) {
-      if (tensor.storage() instanceof Storage.Host host && host.segment().isMapped() == mapped) {
-        bytes += host.bytes();
+      boolean isMapped = tensor.storage() instanceof Storage.Host host && host.segment().isMapped();
+      if (isMapped == mapped) {
+        bytes += tensor.storage().bytes();
       }
     }
     return bytes;

@@ -15,6 +15,6 @@ public interface DeviceMemory {
   /// Host to device.
   ///
   /// @param address device address of the first byte
-  /// @param from native memory, mapped files included
+  /// @param from memory of any kind, mapped files included
   void write(long address, MemorySegment from);
 }

@@ -1,6 +1,5 @@
 package io.github.retmask.tensor;
 
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
@@ -132,13 +131,13 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
   /// Sets element `index` of an F32 tensor.
   public void set(long index, float value) {
     require(DType.F32);
-    segment().set(FLOAT, index * 4, value);
+    put(index * 4, MemorySegment.ofArray(new float[] {value}));
   }
 
   /// Sets element `index` of an I32 tensor.
   public void setInt(long index, int value) {
     require(DType.I32);
-    segment().set(INT, index * 4, value);
+    put(index * 4, MemorySegment.ofArray(new int[] {value}));
   }
 
   /// All elements widened to float, row-major.
@@ -169,15 +168,7 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
   public Tensor copyFrom(float... values) {
     require(DType.F32);
     requireLength(values.length);
-    switch (storage) {
-      case Storage.Host host ->
-          MemorySegment.copy(values, 0, host.segment(), FLOAT, 0, values.length);
-      case Storage.Device device -> {
-        try (Arena arena = Arena.ofConfined()) {
-          device.write(0, arena.allocateFrom(FLOAT, values));
-        }
-      }
-    }
+    put(0, MemorySegment.ofArray(values));
     return this;
   }
 
@@ -185,15 +176,7 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
   public Tensor copyFrom(int... values) {
     require(DType.I32);
     requireLength(values.length);
-    switch (storage) {
-      case Storage.Host host ->
-          MemorySegment.copy(values, 0, host.segment(), INT, 0, values.length);
-      case Storage.Device device -> {
-        try (Arena arena = Arena.ofConfined()) {
-          device.write(0, arena.allocateFrom(INT, values));
-        }
-      }
-    }
+    put(0, MemorySegment.ofArray(values));
     return this;
   }
 
@@ -205,12 +188,16 @@ public record Tensor(String name, DType dtype, Shape shape, Storage storage) {
     if (other.dtype != dtype || other.size() != size()) {
       throw new IllegalArgumentException("tensor " + this + " cannot hold a copy of " + other);
     }
-    MemorySegment bytes = other.toHost().segment();
-    switch (storage) {
-      case Storage.Host host -> host.segment().copyFrom(bytes);
-      case Storage.Device device -> device.write(0, bytes);
-    }
+    put(0, other.toHost().segment());
     return this;
+  }
+
+  private void put(long offset, MemorySegment bytes) {
+    switch (storage) {
+      case Storage.Host host ->
+          MemorySegment.copy(bytes, 0, host.segment(), offset, bytes.byteSize());
+      case Storage.Device device -> device.write(offset, bytes);
+    }
   }
 
   private void require(DType wanted) {

@@ -16,7 +16,7 @@ import io.github.retmask.model.KvCache;
 import io.github.retmask.model.Observer;
 import io.github.retmask.model.ReadoutRequest;
 import io.github.retmask.random.SplitMix64;
-import io.github.retmask.tensor.HostArena;
+import io.github.retmask.tensor.TensorArena;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -124,7 +124,7 @@ public abstract class GeneratorContract {
   /// Greedy tokens by a full pass over the whole sequence for every token.
   private int[] byFullPasses(int[] prompt, HeadMask mask, int tokens) {
     int[] sequence = prompt;
-    try (HostArena step = new HostArena()) {
+    try (TensorArena step = tiny.model.ops().arena(TensorArena.Lifetime.STEP)) {
       for (int i = 0; i < tokens; i++) {
         step.reset();
         Activations a = tiny.model.forward(Batch.of(Batch.Row.whole(sequence, mask)), step);
@@ -156,7 +156,7 @@ public abstract class GeneratorContract {
     System.arraycopy(byFullPasses(prompt, off("0-1"), 20), 0, unpenalised, 6, 20);
     for (float penalty : new float[] {0.5f, 1.1f, 3}) {
       int[] sequence = prompt;
-      try (HostArena step = new HostArena()) {
+      try (TensorArena step = tiny.model.ops().arena(TensorArena.Lifetime.STEP)) {
         for (int i = 0; i < 20; i++) {
           step.reset();
           Batch batch = Batch.of(Batch.Row.whole(sequence, off("0-1")));
@@ -263,7 +263,7 @@ public abstract class GeneratorContract {
     System.arraycopy(c.ids(), 0, sequence, prompt.length, 8);
     int[] queries = new int[9];
     Arrays.setAll(queries, i -> prompt.length - 1 + i);
-    try (HostArena step = new HostArena()) {
+    try (TensorArena step = tiny.model.ops().arena(TensorArena.Lifetime.STEP)) {
       Activations a =
           tiny.model.forward(
               Batch.of(Batch.Row.whole(sequence, mask)),
@@ -291,7 +291,7 @@ public abstract class GeneratorContract {
     HeadMask mask = off("0-0", "0-1", "0-2", "1-0", "1-1").during(MaskPhase.DECODE_ONLY);
     int[] wanted = new int[8];
     try (KvCache cache = new KvCache(tiny.model, 1, 20);
-        HostArena step = new HostArena()) {
+        TensorArena step = tiny.model.ops().arena(TensorArena.Lifetime.STEP)) {
       forward(cache, step, mask, Batch.Phase.PREFILL, Arrays.copyOf(prompt, 5));
       int last = 39;
       for (int i = 0; i < wanted.length; i++) {
@@ -307,7 +307,7 @@ public abstract class GeneratorContract {
   }
 
   private float[] forward(
-      KvCache cache, HostArena step, HeadMask mask, Batch.Phase phase, int... ids) {
+      KvCache cache, TensorArena step, HeadMask mask, Batch.Phase phase, int... ids) {
     step.reset();
     Activations a =
         tiny.model.forward(

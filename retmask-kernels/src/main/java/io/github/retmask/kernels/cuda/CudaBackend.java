@@ -33,6 +33,6 @@ public final class CudaBackend implements Backend {
   /// Opens the backend on another driver than the system's.
   static Kernels open(@Nullable Path driver, int threads, Gpu.Memory memory) {
     CudaLibrary.load(driver);
-    return new CudaKernels(new Gpu(new CudaDriver(0), memory), threads);
+    return new CudaKernels(new Gpu(CudaDriver.take(), memory), threads);
   }
 }

@@ -51,10 +51,22 @@ final class CudaDriver implements AutoCloseable {
     }
   }
 
-  /// Takes the device. JCuda is loaded before, see [CudaLibrary].
-  ///
-  /// @param ordinal number of the device, from 0
-  CudaDriver(int ordinal) {
+  private static @Nullable CudaDriver shared; // of those who use the device now
+  private static int users;
+
+  /// Takes the first device. JCuda is loaded before, see [CudaLibrary]. All who have taken it at a time
+  /// share one stream, so that each finds what the others computed.
+  static synchronized CudaDriver take() {
+    CudaDriver driver = shared;
+    if (driver == null) {
+      driver = new CudaDriver(0);
+      shared = driver;
+    }
+    users++;
+    return driver;
+  }
+
+  private CudaDriver(int ordinal) {
     JCudaDriver.setExceptionsEnabled(false);
     check(JCudaDriver.cuInit(0), "start the driver");
     check(JCudaDriver.cuDeviceGet(device, ordinal), "take device " + ordinal);
@@ -285,12 +297,18 @@ final class CudaDriver implements AutoCloseable {
             .formatted(what, code[0], rc, meaning[0], lastLaunch));
   }
 
+  /// Leaves the device; the last one to do so ends the stream.
   @Override
   public void close() {
-    enter();
-    synchronize();
-    check(JCudaDriver.cuStreamDestroy(stream), "drop the stream");
-    check(JCudaDriver.cuDevicePrimaryCtxRelease(device), "leave " + name);
-    current = null;
+    synchronized (CudaDriver.class) {
+      enter();
+      synchronize();
+      if (--users > 0) {
+        return;
+      }
+      shared = null;
+      check(JCudaDriver.cuStreamDestroy(stream), "drop the stream");
+      check(JCudaDriver.cuDevicePrimaryCtxRelease(device), "leave " + name);
+    }
   }
 }

@@ -48,7 +48,7 @@ class EmulatedGpuTest {
   static void open() {
     Assumptions.assumeFalse(TestGpu.isReal(), "tests the emulated device, this one is real");
     CudaLibrary.load(EmulatedGpu.driver());
-    driver = new CudaDriver(0);
+    driver = CudaDriver.take();
     byte[] ptx =
         ptx(
             "probe_block_sum .u64 .u64 .u32",

@@ -1,0 +1,11 @@
+package io.github.retmask.kernels.cuda;
+
+import io.github.retmask.backend.Kernels;
+import io.github.retmask.generate.GeneratorContract;
+
+class CudaGeneratorTest extends GeneratorContract {
+  @Override
+  protected Kernels open(int threads) {
+    return TestGpu.openPlain(threads);
+  }
+}
