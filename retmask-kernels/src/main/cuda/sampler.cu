@@ -14,7 +14,8 @@
 static constexpr int STRETCH = 4096;
 static constexpr int BINS = 2048;
 static constexpr float BINS_PER_LOGIT = 64;
-static constexpr int MOST_CANDIDATES = 1024;
+static constexpr int MOST_CANDIDATES = 1024;  // of a row
+static constexpr int MOST_OF_STRETCH = 256;
 static constexpr int UNDECIDED = -1;
 static constexpr double WEIGHT_ONE = 4398046511104.0;  // 2^42: sums of 2^21 weights fit
 static constexpr double LN2 = 0.6931471805599453;
@@ -68,7 +69,7 @@ struct Cut {
   Bits weight_all;
 
   __device__ __forceinline__ bool lists(int bin) const {
-    return (bin >= sure && bin <= last) || bin == kth;
+    return bin < BINS && ((bin >= sure && bin <= last) || bin == kth);
   }
 };
 
@@ -402,6 +403,7 @@ __device__ __forceinline__ void score(
   SHARED_MEMORY(shared);
   double* floor = (double*)shared;
   Best* of_warps = (Best*)shared + 1;
+  int* numbers = (int*)(of_warps + blockDim.x / WARP);  // of candidates, by thread
   const int row = blockIdx.y;
   const TokenDraw draw = draws[row];
   const Top top = row_top(tops, row, gridDim.x);
@@ -415,22 +417,40 @@ __device__ __forceinline__ void score(
   __syncthreads();
   const double to_beat = *floor;
   Best best = nothing();
+  int number = 0;
   each_token(logits, vocab, [&](int id, float logit) {
     const int bin = bin_of(logit, top);
     if (bin < cut.sure) {
       if (id != top.id) {
         consider(best, to_beat, logit, id, top, draw);
       }
-    } else if (bin < BINS && cut.lists(bin)) {
-      const int place = atomicAdd(listed + row, 1);
-      if (place < MOST_CANDIDATES) {
-        candidates[(long long)row * MOST_CANDIDATES + place] = {logit, id};
-      }
+    } else if (cut.lists(bin)) {
+      number++;
     }
   });
-  best = block_best(best, of_warps);
+  numbers[threadIdx.x] = number;
+  best = block_best(best, of_warps);  // a barrier
+  const int stretch = blockIdx.y * gridDim.x + blockIdx.x;
   if (threadIdx.x == 0) {
-    bests[blockIdx.y * gridDim.x + blockIdx.x] = best;
+    bests[stretch] = best;
+  }
+  int place = 0;
+  for (int t = 0; t < threadIdx.x; t++) {
+    place += numbers[t];
+  }
+  if (threadIdx.x == blockDim.x - 1) {
+    listed[stretch] = place + number;
+  }
+  if (number > 0) {
+    each_token(logits, vocab, [&](int id, float logit) {
+      const int bin = bin_of(logit, top);
+      if (bin >= cut.sure && cut.lists(bin)) {
+        if (place < MOST_OF_STRETCH) {
+          candidates[(long long)stretch * MOST_OF_STRETCH + place] = {logit, id};
+        }
+        place++;
+      }
+    });
   }
 }
 
@@ -451,6 +471,17 @@ EXPORT_KERNEL(sampler_score)
 // One block of MOST_CANDIDATES threads per row ranks the candidates, each thread one, applies the cuts
 // exactly, and picks the best of what stays.
 
+// Candidates of a row, or more than MOST_CANDIDATES where a list overflows.
+__device__ __forceinline__ int candidates_of(const int* listed, int row, int stretches) {
+  int count = 0;
+  for (int s = 0; s < stretches; s++) {
+    const int of_stretch = listed[row * stretches + s];
+    count += of_stretch > MOST_OF_STRETCH ? MOST_CANDIDATES + 1 : of_stretch;
+    count = min(count, MOST_CANDIDATES + 1);
+  }
+  return count;
+}
+
 __device__ __forceinline__ void pick(
     int* ids,
     const Best* bests,
@@ -462,43 +493,50 @@ __device__ __forceinline__ void pick(
     int stretches,
     int vocab) {
   SHARED_MEMORY(shared);
-  Bits* weights = (Bits*)shared;                        // [MOST_CANDIDATES]
-  Top* tokens = (Top*)(weights + MOST_CANDIDATES);      // [MOST_CANDIDATES]
-  Best* of_warps = (Best*)(tokens + MOST_CANDIDATES);   // [warps]
-  Bits* left = (Bits*)(of_warps + blockDim.x / WARP);   // weight of the candidates that top-k leaves
+  Bits* weights = (Bits*)shared;                       // [MOST_CANDIDATES]
+  Top* tokens = (Top*)(weights + MOST_CANDIDATES);     // [MOST_CANDIDATES]
+  Best* of_warps = (Best*)(tokens + MOST_CANDIDATES);  // [warps]
+  Bits* left = (Bits*)(of_warps + blockDim.x / WARP);  // weight of the candidates that top-k leaves
   int* doubts = (int*)(left + 1);
   const int row = blockIdx.x;
   const TokenDraw draw = draws[row];
   const Top top = row_top(tops, row, stretches);
-  const int count = draw.temperature == 0 ? 0 : listed[row];
-  if (!is_drawable(top) || draw.temperature == 0 || count > MOST_CANDIDATES) {
+  const bool greedy = draw.temperature == 0;
+  const int count = greedy || !is_drawable(top) ? 0 : candidates_of(listed, row, stretches);
+  if (greedy || !is_drawable(top) || count > MOST_CANDIDATES) {
     if (threadIdx.x == 0) {
-      ids[row] = is_drawable(top) && draw.temperature == 0 ? top.id : UNDECIDED;
+      ids[row] = greedy && is_drawable(top) ? top.id : UNDECIDED;
     }
     return;
   }
   const Cut cut = cuts[row];
-  const int i = threadIdx.x;
-  Top token = {0.f, -1};
-  if (i < count) {
-    token = candidates[(long long)row * MOST_CANDIDATES + i];
-    tokens[i] = token;
-    weights[i] = draw.top_p < 1 ? weight_of(token.logit, top, draw) : 0;
+  int place = 0;
+  for (int s = 0; s < stretches; s++) {
+    const long long stretch = (long long)row * stretches + s;
+    const int of_stretch = listed[stretch];
+    if (threadIdx.x < of_stretch) {
+      const Top token = candidates[stretch * MOST_OF_STRETCH + threadIdx.x];
+      tokens[place + threadIdx.x] = token;
+      weights[place + threadIdx.x] = draw.top_p < 1 ? weight_of(token.logit, top, draw) : 0;
+    }
+    place += of_stretch;
   }
+  const int i = threadIdx.x;
   if (i == 0) {
     *left = 0;
     *doubts = 0;
   }
   __syncthreads();
   // Rank and weight of what ranks before, among all of the row. Candidates of bin kth alone rank behind
-  // all others, so their rank counts from that bin.
-  const int bin = i < count ? bin_of(token.logit, top) : BINS;
-  const bool apart = bin == cut.kth && cut.kth > cut.last;
+  // all others: theirs count from that bin.
+  const Top token = i < count ? tokens[i] : Top{0.f, -1};
+  const bool apart = i < count && cut.kth > cut.last && bin_of(token.logit, top) == cut.kth;
   int rank = apart ? cut.count_kth : cut.count_sure;
   Bits before = cut.weight_sure;
   for (int j = 0; j < count; j++) {
     const Top other = tokens[j];
-    const bool ahead = other.logit > token.logit || (other.logit == token.logit && other.id < token.id);
+    const bool ahead =
+        other.logit > token.logit || (other.logit == token.logit && other.id < token.id);
     if (ahead && (!apart || bin_of(other.logit, top) == cut.kth)) {
       rank++;
       before += weights[j];
@@ -522,10 +560,9 @@ __device__ __forceinline__ void pick(
       *doubts = 1;
     }
   }
-  const double floor = i == 0 ? gumbel(random_bits(draw.key, top.id)) : -INFINITY;
   Best best = nothing();
   if (i == 0) {
-    best = {floor, -INFINITY, top.id, 0};
+    best = {gumbel(random_bits(draw.key, top.id)), -INFINITY, top.id, 0};
   }
   if (stays && token.id != top.id) {
     consider(best, -INFINITY, token.logit, token.id, top, draw);

@@ -334,6 +334,20 @@ public interface Kernels extends AutoCloseable {
     tokenLogProbsBackward(dHidden, dLmHead, dLogps, hidden, lmHead, targets, lse);
   }
 
+  // --- sampler --------------------------------------------------------------------------------
+
+  /// Draws a token for every row of logits, the very tokens that
+  /// [io.github.retmask.generate.Sampler] draws from them.
+  ///
+  /// @param logits F32 `[M,V]`; repetition penalties change them
+  /// @param draws of each row
+  /// @return token ids, `[M]`; or null, and the logits are as they were, where the backend leaves
+  ///   this to the host
+  /// @throws IllegalStateException when a logit is NaN or positive infinity
+  default int @Nullable [] drawTokens(Tensor logits, List<TokenDraw> draws) {
+    return null;
+  }
+
   // --- adamw ----------------------------------------------------------------------------------
 
   /// One AdamW update in place: `g = gradScale grad`, `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2)

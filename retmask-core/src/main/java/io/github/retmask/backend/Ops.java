@@ -339,6 +339,12 @@ public final class Ops {
         logps, lse, dHidden, dLmHead, dLogps, hidden, lmHead, targets);
   }
 
+  /// See [Kernels#drawTokens].
+  public int @Nullable [] drawTokens(Tensor logits, List<TokenDraw> draws) {
+    new Check("draw_tokens").f32(logits).rank(logits, 2).shape(logits, draws.size(), logits.dim(1));
+    return kernels.drawTokens(logits, draws);
+  }
+
   /// See [Kernels#adamW].
   public void adamW(Tensor param, Tensor grad, Tensor m, Tensor v, AdamWStep step) {
     new Check("adamw").update(param, grad, m, v, step);

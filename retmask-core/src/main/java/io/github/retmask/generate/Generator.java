@@ -1,6 +1,7 @@
 package io.github.retmask.generate;
 
 import io.github.retmask.backend.AttentionReadout;
+import io.github.retmask.backend.TokenDraw;
 import io.github.retmask.model.Batch;
 import io.github.retmask.model.KvCache;
 import io.github.retmask.model.ModelConfig;
@@ -45,7 +46,7 @@ public final class Generator implements AutoCloseable {
   private final long memoryBytes;
   private final TensorArena step;
   private final Sampler sampler = new Sampler();
-  private final float[] logits; // [V]
+  private final float[] row; // [V], logits
   private @Nullable KvCache cache;
 
   /// What a generator may use. None of it changes a result.
@@ -107,7 +108,7 @@ public final class Generator implements AutoCloseable {
     this.options = options;
     this.memoryBytes = options.memoryBytes(model);
     this.step = model.ops().arena(TensorArena.Lifetime.STEP);
-    this.logits = new float[model.config().vocabSize()];
+    this.row = new float[model.config().vocabSize()];
   }
 
   /// All completions, in the order of the requests.
@@ -261,18 +262,34 @@ public final class Generator implements AutoCloseable {
     if (drawing.isEmpty()) {
       return;
     }
-    MemorySegment all = model.logits(states.hidden(), step).toHost().segment(); // [M,V]
+    int[] ids = drawTokens(model.logits(states.hidden(), step), drawing);
     int reported = 0;
     for (int m = 0; m < drawing.size(); m++) {
       Running request = drawing.get(m);
-      MemorySegment.copy(
-          all, FLOAT, (long) m * logits.length * Float.BYTES, logits, 0, logits.length);
-      int id = request.draw(sampler, logits);
+      request.take(ids[m]);
       if (request.readsAttention()) {
         readAttention(request, states.readouts(), reported++);
       }
-      listener.generated(request.index(), request.count() - 1, id);
+      listener.generated(request.index(), request.count() - 1, ids[m]);
     }
+  }
+
+  /// One token for each request, drawn where the logits are.
+  ///
+  /// @param logits `[M,V]`
+  private int[] drawTokens(Tensor logits, List<Running> drawing) {
+    List<TokenDraw> draws = drawing.stream().map(Running::draw).toList();
+    int[] drawn = model.ops().drawTokens(logits, draws);
+    if (drawn != null) {
+      return drawn;
+    }
+    int[] ids = new int[draws.size()];
+    MemorySegment all = logits.toHost().segment();
+    for (int m = 0; m < ids.length; m++) {
+      MemorySegment.copy(all, FLOAT, (long) m * row.length * Float.BYTES, row, 0, row.length);
+      ids[m] = sampler.sample(row, draws.get(m));
+    }
+    return ids;
   }
 
   private static ReadoutRequest readouts(List<Running> drawing, int[] queries) {

@@ -1,5 +1,6 @@
 package io.github.retmask.generate;
 
+import io.github.retmask.backend.TokenDraw;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.heads.MaskPhase;
 import io.github.retmask.model.Batch;
@@ -22,7 +23,7 @@ final class Running {
   private int count;
   private int[] positions = new int[0]; // [count,L,H] when attention is read
   private float[] weights = new float[0];
-  private final @Nullable RepetitionPenalty penalty;
+  private final @Nullable SeenTokens seen; // where a repetition penalty asks for them
   private @Nullable FinishReason finish;
 
   Running(int index, GenerationRequest request, int slot, ModelConfig config) {
@@ -34,8 +35,8 @@ final class Running {
     this.layers = config.layerCount();
     this.heads = config.heads();
     this.ids = new int[Math.min(request.maxNewTokens(), 64)];
-    double repetition = request.sampling().repetitionPenalty();
-    this.penalty = repetition == 1 ? null : new RepetitionPenalty(repetition, request.prompt());
+    boolean penalised = request.sampling().repetitionPenalty() != 1;
+    this.seen = penalised ? new SeenTokens(request.prompt()) : null;
   }
 
   int index() {
@@ -143,27 +144,26 @@ final class Running {
     return new Batch.Row(slot, tokens, request.mask(), phase, context);
   }
 
-  /// Chooses and keeps the next token.
-  ///
-  /// @param logits `[V]`; a repetition penalty changes them
-  int draw(Sampler sampler, float[] logits) {
-    if (penalty != null) {
-      penalty.apply(logits);
-    }
-    int id = sampler.sample(logits, request.sampling(), request.record(), count);
+  /// How the next token is drawn.
+  TokenDraw draw() {
+    int[] held = seen == null ? new int[0] : seen.ids();
+    return request.sampling().draw(request.record(), count, held);
+  }
+
+  /// Keeps the next token.
+  void take(int id) {
     if (count == ids.length) {
       ids = Arrays.copyOf(ids, Math.min(2 * count, request.maxNewTokens()));
     }
     ids[count++] = id;
-    if (penalty != null) {
-      penalty.saw(id);
+    if (seen != null) {
+      seen.saw(id);
     }
     if (request.stop().stops(ids, count)) {
       finish = FinishReason.STOP;
     } else if (count == request.maxNewTokens()) {
       finish = FinishReason.LENGTH;
     }
-    return id;
   }
 
   /// Notes where a head looked when it produced the newest token.

@@ -1,5 +1,6 @@
 package io.github.retmask.generate;
 
+import io.github.retmask.backend.TokenDraw;
 import io.github.retmask.random.SplitMix64;
 
 /// Draws tokens by the Gumbel-max trick: `argmax_i (logit_i / T + g_i)` with standard Gumbel noise
@@ -31,18 +32,26 @@ public final class Sampler {
   /// @param position number of the token within the continuation, from 0
   /// @throws IllegalStateException when a logit is NaN or positive infinity
   public int sample(float[] logits, Sampling sampling, long record, int position) {
+    return sample(logits, sampling.draw(record, position));
+  }
+
+  /// The token of a draw.
+  ///
+  /// @param logits `[V]`; a repetition penalty changes them
+  /// @throws IllegalStateException when a logit is NaN or positive infinity
+  public int sample(float[] logits, TokenDraw draw) {
+    penalise(logits, draw);
     int top = argmax(logits);
-    if (sampling.isGreedy()) {
+    if (draw.temperature() == 0) {
       return top;
     }
-    // at(at(at(seed, record), position), id), the first two once for all ids
-    long key = SplitMix64.at(SplitMix64.at(sampling.seed(), record), position);
+    long key = draw.key();
     double max = logits[top];
-    double temperature = sampling.temperature();
+    double temperature = draw.temperature();
     int best = top;
     double bestScore = noise(key, top);
-    if (sampling.topK() == 0 && sampling.topP() == 1) {
-      double lowest = lowest(sampling);
+    if (draw.topK() == 0 && draw.topP() == 1) {
+      double lowest = draw.lowest();
       for (int id = 0; id < logits.length; id++) {
         double scaled = (logits[id] - max) / temperature;
         if (scaled >= lowest && canReach(bestScore, scaled, key, id)) {
@@ -55,7 +64,7 @@ public final class Sampler {
       }
       return best;
     }
-    int kept = filter(logits, max, sampling);
+    int kept = filter(logits, max, draw);
     for (int i = 0; i < kept; i++) {
       int id = ranking.id(i);
       double score = (logits[id] - max) / temperature + noise(key, id);
@@ -65,6 +74,16 @@ public final class Sampler {
       }
     }
     return best;
+  }
+
+  /// Penalises tokens that the sequence holds already (Keskar et al. 2019, section 4.1), as
+  /// `RepetitionPenaltyLogitsProcessor` of Hugging Face transformers does: in F32; a negative logit is
+  /// multiplied, so that the penalty lowers it too.
+  private static void penalise(float[] logits, TokenDraw draw) {
+    float penalty = draw.repetitionPenalty();
+    for (int id : draw.seen()) {
+      logits[id] = logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty;
+    }
   }
 
   /// The highest logit, the lowest id among equals.
@@ -109,20 +128,15 @@ public final class Sampler {
     return -StrictMath.log(-StrictMath.log1p(-u));
   }
 
-  /// Lowest scaled logit, relative to the likeliest token's 0, that min-p keeps.
-  private static double lowest(Sampling sampling) {
-    return sampling.minP() == 0 ? Double.NEGATIVE_INFINITY : StrictMath.log(sampling.minP());
-  }
-
   /// Number of tokens that stay: every filter keeps a prefix of the ranking, which is made only as
   /// far as needed.
-  private int filter(float[] logits, double max, Sampling sampling) {
-    double temperature = sampling.temperature();
-    double lowest = lowest(sampling);
+  private int filter(float[] logits, double max, TokenDraw draw) {
+    double temperature = draw.temperature();
+    double lowest = draw.lowest();
     ranking.start(logits);
-    int atMost = sampling.topK() == 0 ? logits.length : Math.min(sampling.topK(), logits.length);
+    int atMost = draw.topK() == 0 ? logits.length : Math.min(draw.topK(), logits.length);
     double total = 0; // unnormalised probability of what top-k left
-    if (sampling.topP() < 1) {
+    if (draw.topP() < 1) {
       for (int i = 0; i < atMost; i++) {
         int id = atMost == logits.length ? i : ranking.id(i);
         total += StrictMath.exp((logits[id] - max) / temperature);
@@ -130,7 +144,7 @@ public final class Sampler {
     }
     int kept = 0;
     double reached = 0;
-    while (kept < atMost && (sampling.topP() == 1 || reached < sampling.topP() * total)) {
+    while (kept < atMost && (draw.topP() == 1 || reached < draw.topP() * total)) {
       double scaled = (logits[ranking.id(kept)] - max) / temperature;
       if (scaled < lowest) {
         break;

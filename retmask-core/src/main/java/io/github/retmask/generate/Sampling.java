@@ -1,5 +1,7 @@
 package io.github.retmask.generate;
 
+import io.github.retmask.backend.TokenDraw;
+
 /// How the next token is chosen from logits. Steps act in the order of Hugging Face transformers
 /// (`GenerationMixin._get_logits_processor`); vLLM differs in taking min-p before top-k:
 ///
@@ -59,5 +61,21 @@ public record Sampling(
   /// This sampling with another repetition penalty.
   public Sampling withRepetitionPenalty(double penalty) {
     return new Sampling(temperature, topK, topP, minP, penalty, seed);
+  }
+
+  /// How the token of one position is drawn.
+  ///
+  /// @param record what the noise belongs to, such as the hash of a record's id
+  /// @param position number of the token within the continuation, from 0
+  /// @param seen different ids of prompt and continuation so far; needed with a repetition penalty
+  public TokenDraw draw(long record, int position, int... seen) {
+    return new TokenDraw(
+        TokenDraw.key(seed, record, position),
+        temperature,
+        topK,
+        topP,
+        minP,
+        (float) repetitionPenalty,
+        seen);
   }
 }

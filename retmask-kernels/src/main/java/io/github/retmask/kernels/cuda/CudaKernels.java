@@ -7,6 +7,7 @@ import io.github.retmask.backend.AttentionSpec;
 import io.github.retmask.backend.BatchLayout;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.TokenDraw;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.List;
@@ -246,6 +247,11 @@ final class CudaKernels implements Kernels {
       Tensor targets) {
     CudaTokenLogProbs.logProbsAndGradients(
         op(), logps, lse, dHidden, dLmHead, dLogps, hidden, lmHead, targets);
+  }
+
+  @Override
+  public synchronized int[] drawTokens(Tensor logits, List<TokenDraw> draws) {
+    return CudaSampler.draw(op(), logits, draws);
   }
 
   @Override

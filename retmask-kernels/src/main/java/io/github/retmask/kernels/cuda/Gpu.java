@@ -222,6 +222,15 @@ final class Gpu implements AutoCloseable, DeviceMemory {
     return address;
   }
 
+  /// Waits for some integers.
+  int[] downloadInts(long address, int count) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment values = arena.allocate(ValueLayout.JAVA_INT, count);
+      read(values, address);
+      return values.toArray(ValueLayout.JAVA_INT);
+    }
+  }
+
   /// Waits for some doubles.
   double[] downloadDoubles(long address, int count) {
     try (Arena arena = Arena.ofConfined()) {

@@ -25,6 +25,13 @@ final class TestGpu {
     return open(threads, Gpu.Memory.POOLED, EmulatedGpu.Order.ASCENDING);
   }
 
+  /// The device under the backend, as users have it.
+  static Gpu gpu() {
+    EmulatedGpu.schedule(EmulatedGpu.Order.ASCENDING, EmulatedGpu.Copies.LATE);
+    CudaLibrary.load(REAL ? CudaLibrary.named() : EmulatedGpu.driver());
+    return new Gpu(new CudaDriver(0), Gpu.Memory.POOLED);
+  }
+
   /// The emulated device is named to nobody else, so that `auto` does not choose it in other tests of
   /// this JVM.
   private static Kernels open(int threads, Gpu.Memory memory, EmulatedGpu.Order order) {
