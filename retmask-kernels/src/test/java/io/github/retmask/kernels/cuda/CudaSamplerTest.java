@@ -60,13 +60,13 @@ class CudaSamplerTest {
   }
 
   @ParameterizedTest
-  @ValueSource(ints = {1, 2, 37, 1000, 4096, 4099, 20_003})
+  @ValueSource(ints = {1, 2, 37, 4099, 20_003})
   void drawsTheTokensOfTheHostsSampler(int vocab) {
     Random random = new Random(vocab);
     Sampler host = new Sampler();
     List<float[]> rows = new ArrayList<>();
     List<TokenDraw> draws = new ArrayList<>();
-    for (int m = 0; m < 24; m++) {
+    for (int m = 0; m < 20; m++) {
       rows.add(logits(random, vocab, 0.3 + 3 * random.nextDouble(), m % 5 == 0));
       draws.add(draw(random, vocab, m));
     }
