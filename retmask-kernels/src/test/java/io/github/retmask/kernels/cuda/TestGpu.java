@@ -29,7 +29,7 @@ final class TestGpu {
   static Gpu gpu() {
     EmulatedGpu.schedule(EmulatedGpu.Order.ASCENDING, EmulatedGpu.Copies.LATE);
     CudaLibrary.load(REAL ? CudaLibrary.named() : EmulatedGpu.driver());
-    return new Gpu(new CudaDriver(0), Gpu.Memory.POOLED);
+    return new Gpu(CudaDriver.take(), Gpu.Memory.POOLED);
   }
 
   /// The emulated device is named to nobody else, so that `auto` does not choose it in other tests of
