@@ -93,7 +93,8 @@ final class DecodeAttention {
             scratch.floats(OUT, groups * room * call.headDim()),
             room,
             new boolean[groups]);
-    int cuts = Math.clamp(3L * pool.threads() / Math.max(1, spans), 1, call.kvHeads());
+    // A task of some kv heads reads pieces of rows, which stream in at half the speed.
+    int cuts = Math.clamp(Math.ceilDiv(pool.threads(), Math.max(1, spans)), 1, call.kvHeads());
     List<Task> tasks = new ArrayList<>();
     for (Row row : rows) {
       for (int span = 0; span < row.spans; span++) {
@@ -323,7 +324,9 @@ final class DecodeAttention {
     float[] top = partials.top();
     float[] before = take;
     System.arraycopy(top, state, before, 0, lanes);
-    SoftmaxBlock.top(score, at, keys + 1 & -2, lanes, top, state);
+    for (int lane = 0; lane < lanes; lane += DecodeTiles.LANES) {
+      DecodeTiles.top(score, at + lane, keys + 1 & -2, top, state + lane);
+    }
     for (int lane = 0; lane < lanes && row.asked.length > 0; lane++) {
       if (top[state + lane] > before[lane] && asked(kvHead, lane) >= 0) {
         AttentionReads.top(partials, state + lane, score, at + lane, block + from[g]);
@@ -338,7 +341,10 @@ final class DecodeAttention {
         scale(out, outAt(group, lane), call.headDim(), keep[lane]);
       }
     }
-    SoftmaxBlock.weights(score, at, keys, lanes, top, state, partials.sum(), state);
+    float[] sum = partials.sum();
+    for (int lane = 0; lane < lanes; lane += DecodeTiles.LANES) {
+      DecodeTiles.weights(score, at + lane, keys + 1 & -2, top, state + lane, sum, state + lane);
+    }
     for (int lane = 0; lane < lanes && partials.masses() > 0 && row.asked.length > 0; lane++) {
       int asked = asked(kvHead, lane);
       if (asked >= 0 && outputs.reads() != null) {

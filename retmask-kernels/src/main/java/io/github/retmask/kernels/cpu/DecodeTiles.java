@@ -7,11 +7,13 @@ import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
 
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 
 /// The two products of attention for a few queries, with keys and values read where they lie, once:
-/// see [OffHeap]. Every element is the chain of multiply-adds that [AttentionTiles] computes.
+/// see [OffHeap]; and the softmax between them. Every element is the chain of multiply-adds that [AttentionTiles] computes.
 final class DecodeTiles {
   /// Keys of a tile of scores.
   static final int KEYS = 8;
@@ -90,6 +92,64 @@ final class DecodeTiles {
       s = element(k, at + d * 4L).fma(FloatVector.fromArray(SCORES, q, qAt + d * LANES), s);
     }
     s.intoArray(scores, scoresAt);
+  }
+
+  /// [SoftmaxBlock#top] for one vector of lanes.
+  ///
+  /// @param keys an even number
+  static void top(float[] scores, int at, int keys, float[] top, int topAt) {
+    FloatVector even = FloatVector.fromArray(SCORES, top, topAt);
+    FloatVector odd = even;
+    for (int k = 0; k < keys * COLUMNS; k += 2 * COLUMNS) {
+      FloatVector x = FloatVector.fromArray(SCORES, scores, at + k);
+      even = even.blend(x, x.compare(VectorOperators.GT, even));
+      FloatVector y = FloatVector.fromArray(SCORES, scores, at + k + COLUMNS);
+      odd = odd.blend(y, y.compare(VectorOperators.GT, odd));
+    }
+    even.blend(odd, odd.compare(VectorOperators.GT, even)).intoArray(top, topAt);
+  }
+
+  /// [SoftmaxBlock#weights] for one vector of lanes, two keys at a time.
+  ///
+  /// @param keys an even number
+  static void weights(
+      float[] scores, int at, int keys, float[] top, int topAt, float[] sums, int sumsAt) {
+    FloatVector highest = FloatVector.fromArray(SCORES, top, topAt);
+    FloatVector sum = FloatVector.fromArray(SCORES, sums, sumsAt);
+    FloatVector log2e = broadcast(Exp.LOG2_E);
+    FloatVector round = broadcast(SoftmaxBlock.ROUND);
+    FloatVector ln2High = broadcast(Exp.MINUS_LN2_HIGH);
+    FloatVector ln2Low = broadcast(Exp.MINUS_LN2_LOW);
+    FloatVector c6 = broadcast(Exp.C6);
+    FloatVector c5 = broadcast(Exp.C5);
+    FloatVector c4 = broadcast(Exp.C4);
+    FloatVector c3 = broadcast(Exp.C3);
+    FloatVector c2 = broadcast(Exp.C2);
+    FloatVector one = broadcast(1f);
+    FloatVector smallest = broadcast(SoftmaxBlock.SMALLEST);
+    FloatVector zero = broadcast(0f);
+    for (int k = 0; k < keys * COLUMNS; k += 2 * COLUMNS) {
+      FloatVector x0 = FloatVector.fromArray(SCORES, scores, at + k).sub(highest);
+      FloatVector x1 = FloatVector.fromArray(SCORES, scores, at + k + COLUMNS).sub(highest);
+      FloatVector shifted0 = x0.fma(log2e, round);
+      FloatVector shifted1 = x1.fma(log2e, round);
+      FloatVector n0 = shifted0.sub(round);
+      FloatVector n1 = shifted1.sub(round);
+      FloatVector r0 = n0.fma(ln2Low, n0.fma(ln2High, x0));
+      FloatVector r1 = n1.fma(ln2Low, n1.fma(ln2High, x1));
+      FloatVector e0 = r0.fma(c6, c5).fma(r0, c4).fma(r0, c3).fma(r0, c2).fma(r0, one).fma(r0, one);
+      FloatVector e1 = r1.fma(c6, c5).fma(r1, c4).fma(r1, c3).fma(r1, c2).fma(r1, one).fma(r1, one);
+      IntVector power0 = shifted0.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
+      IntVector power1 = shifted1.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
+      FloatVector w0 = e0.mul(power0.reinterpretAsFloats());
+      FloatVector w1 = e1.mul(power1.reinterpretAsFloats());
+      w0 = w0.blend(zero, x0.compare(VectorOperators.LT, smallest));
+      w1 = w1.blend(zero, x1.compare(VectorOperators.LT, smallest));
+      sum = sum.add(w0).add(w1);
+      w0.intoArray(scores, at + k);
+      w1.intoArray(scores, at + k + COLUMNS);
+    }
+    sum.intoArray(sums, sumsAt);
   }
 
   /// `out[lane][d] += sum_key weights[key][lane] v[key][d]` for four keys and four lanes.
@@ -188,6 +248,10 @@ final class DecodeTiles {
       sum += floats.get(Lanes.F32, at + i);
     }
     return sum;
+  }
+
+  private static FloatVector broadcast(float value) {
+    return FloatVector.broadcast(SCORES, value);
   }
 
   private static FloatVector element(MemorySegment k, long at) {

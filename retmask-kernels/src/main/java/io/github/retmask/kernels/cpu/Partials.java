@@ -56,19 +56,25 @@ record Partials(float[] top, float[] sum, int[] topKey, float[] mass, int masses
   /// Adds what the group `from` saw to what the group `to` saw of earlier keys. Weighted sums of
   /// values become `keep` times those of `to` plus `take` times those of `from`.
   ///
-  /// @param keep `[lanes]`, an output
-  /// @param take `[lanes]`, an output
+  /// @param keep `[lanes]`, an output, with room for whole vectors
+  /// @param take the same
   void merge(int to, int from, int lanes, float[] keep, float[] take) {
+    for (int i = 0; i < lanes; i++) {
+      float highest = Math.max(top[to * COLUMNS + i], top[from * COLUMNS + i]);
+      keep[i] = top[to * COLUMNS + i] - highest;
+      take[i] = top[from * COLUMNS + i] - highest;
+    }
+    Exp.exp(keep, 0, keep, 0, lanes, 1f, 0f);
+    Exp.exp(take, 0, take, 0, lanes, 1f, 0f);
     for (int i = 0; i < lanes; i++) {
       int t = to * COLUMNS + i;
       int f = from * COLUMNS + i;
-      float highest = Math.max(top[t], top[f]);
-      keep[i] = sum[t] == 0 ? 0f : Exp.exp(top[t] - highest);
-      take[i] = sum[f] == 0 ? 0f : Exp.exp(top[f] - highest);
+      keep[i] = sum[t] == 0 ? 0f : keep[i];
+      take[i] = sum[f] == 0 ? 0f : take[i];
       if (topKey.length > 0 && sum[f] != 0 && (sum[t] == 0 || top[f] > top[t])) {
         topKey[t] = topKey[f];
       }
-      top[t] = highest;
+      top[t] = Math.max(top[t], top[f]);
       sum[t] = sum[t] * keep[i] + sum[f] * take[i];
       for (int s = 0; s < masses; s++) {
         mass[t * masses + s] = mass[t * masses + s] * keep[i] + mass[f * masses + s] * take[i];

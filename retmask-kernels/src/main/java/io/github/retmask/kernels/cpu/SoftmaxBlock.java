@@ -22,9 +22,9 @@ final class SoftmaxBlock {
   static final float LOWEST = -Float.MAX_VALUE;
 
   /// Weights below e^-87 are zero: they would not be normal numbers.
-  private static final float SMALLEST = -87f;
+  static final float SMALLEST = -87f;
 
-  private static final float ROUND = 0x1.8p23f + 127; // leaves the biased exponent in the low bits
+  static final float ROUND = 0x1.8p23f + 127; // leaves the biased exponent in the low bits
 
   private SoftmaxBlock() {}
 
