@@ -73,14 +73,14 @@ final class DecodeAttention {
   static void run(WorkerPool pool, AttentionCall call, AttentionOutputs outputs, boolean[] take) {
     List<Row> rows = new ArrayList<>();
     int groups = 0;
-    int spans = 0;
+    long keys = 0;
     int room = 0;
     for (int r = 0; r < take.length; r++) {
       if (take[r]) {
         Row row = row(call, outputs, r, groups);
         rows.add(row);
         groups += (row.spans + 1) * call.kvHeads();
-        spans += row.spans;
+        keys += call.layout().keys(r) - row.firstSpan * SPAN;
         room = Math.max(room, call.group() * call.layout().length(r));
       }
     }
@@ -93,8 +93,10 @@ final class DecodeAttention {
             scratch.floats(OUT, groups * room * call.headDim()),
             room,
             new boolean[groups]);
-    // A task of some kv heads reads pieces of rows, which stream in at half the speed.
-    int cuts = Math.clamp(Math.ceilDiv(pool.threads(), Math.max(1, spans)), 1, call.kvHeads());
+    // A task of some kv heads reads pieces of rows, which take longer: only where threads would
+    // idle.
+    long wanted = Math.ceilDiv((long) pool.threads() * SPAN, Math.max(1, keys));
+    int cuts = (int) Math.min(Math.min(wanted, pool.threads()), call.kvHeads());
     List<Task> tasks = new ArrayList<>();
     for (Row row : rows) {
       for (int span = 0; span < row.spans; span++) {
