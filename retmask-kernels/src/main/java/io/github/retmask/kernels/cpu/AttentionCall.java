@@ -27,7 +27,7 @@ record AttentionCall(
 
   /// Keys of a span, a multiple of a block: sums of a span start from zero and are merged in
   /// ascending order, so spans can be computed by different threads. Short ones leave threads that
-  /// decode whole rows of keys to read; merging takes less than 1 % of a prompt's time.
+  /// decode whole rows of keys to read.
   static final int SPAN = 3 * KEYS;
 
   /// Queries side by side in the lanes: a multiple of six rows and of three vectors of any width.
