@@ -5,6 +5,7 @@ import static io.github.retmask.backend.Workbench.normal;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.github.retmask.tensor.DType;
+import io.github.retmask.tensor.HostArena;
 import io.github.retmask.tensor.Tensor;
 import java.math.BigDecimal;
 import java.util.Arrays;
@@ -158,6 +159,23 @@ abstract class RowsContract extends OpContract {
     Tensor back = bench.weight("back", half, new float[all.length], all.length);
     bench.ops.cast(back, out);
     TensorAssert.assertThat("cast F32 to " + half, bench.floats(back)).hasBits(all);
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"F32", "BF16", "F16"})
+  void castTakesTensorsOfTheHost(DType dtype) {
+    float[] values = Workbench.exactIn(dtype, normal(31, 3 * 1001));
+    try (HostArena host = new HostArena()) {
+      Tensor in =
+          host.allocate("in", dtype, 3, 1001).copyFrom(bench.weight("w", dtype, values, 3, 1001));
+      Tensor out = bench.garbage("out", 3, 1001);
+      bench.ops.cast(out, in);
+      TensorAssert.assertThat("cast from the host", bench.floats(out)).hasBits(values);
+      Tensor part = bench.garbage("part", 1001);
+      bench.ops.cast(part, in.slice(1, 2).view(1001));
+      TensorAssert.assertThat("cast from the host", bench.floats(part))
+          .hasBits(java.util.Arrays.copyOfRange(values, 1001, 2002));
+    }
   }
 
   @ParameterizedTest

@@ -45,23 +45,44 @@ final class CudaElementwise {
   }
 
   static void cast(Gpu gpu, Tensor out, Tensor in) {
-    if (out.dtype() == in.dtype()) {
+    if (in.isOnHost()) {
+      castFromHost(gpu, out, in);
+    } else if (out.dtype() == in.dtype()) {
       gpu.driver().copy(Launch.address(out), Launch.address(in), in.storage().bytes());
+    } else {
+      cast(gpu, out, in.dtype(), Launch.address(in));
+    }
+  }
+
+  /// The copy in between is as large as a weight: it is given back at once.
+  private static void castFromHost(Gpu gpu, Tensor out, Tensor in) {
+    if (out.dtype() == in.dtype()) {
+      gpu.write(Launch.address(out), in.segment());
       return;
     }
+    long copy = gpu.driver().allocate(in.storage().bytes());
+    try {
+      gpu.write(copy, in.segment());
+      cast(gpu, out, in.dtype(), copy);
+    } finally {
+      gpu.driver().free(copy);
+    }
+  }
+
+  private static void cast(Gpu gpu, Tensor out, DType from, long in) {
     String kernel = "cast_" + name(out.dtype()) + "_";
-    if (in.dtype().isBlock()) {
+    if (from.isBlock()) {
       gpu.launch(STEM, kernel + "blocks")
           .tensor(out)
-          .tensor(in)
-          .integer(in.dtype().ordinal())
+          .address(in)
+          .integer(from.ordinal())
           .longs(out.size())
           .run(blocks(Math.ceilDiv(out.size(), 4)), THREADS);
       return;
     }
-    gpu.launch(STEM, kernel + name(in.dtype()))
+    gpu.launch(STEM, kernel + name(from))
         .tensor(out)
-        .tensor(in)
+        .address(in)
         .longs(out.size())
         .run(blocks(Math.ceilDiv(out.size(), 8)), THREADS);
   }
