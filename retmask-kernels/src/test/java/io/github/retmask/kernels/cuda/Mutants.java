@@ -30,8 +30,9 @@ import org.junit.platform.launcher.listeners.TestExecutionSummary.Failure;
 ///
 /// ```
 /// == rms_norm: what is wrong
-/// - lines of rms_norm.cu, which occur once
-/// + lines instead; may be left out
+/// -lines of rms_norm.cu, which occur once
+/// +lines instead; may be left out
+/// == matmul, weights.cuh: what is wrong in a header, as matmul.cu uses it
 /// ```
 public final class Mutants {
   private static final Path CUDA = Path.of("src", "main", "cuda");
@@ -41,21 +42,51 @@ public final class Mutants {
   private Mutants() {}
 
   /// One bug.
-  private record Mutant(int number, String stem, String title, String text, String instead) {
-    /// The kernel file with it.
+  ///
+  /// @param stem of the kernels to compile
+  /// @param file that it is in
+  private record Mutant(
+      int number, String stem, String file, String title, String text, String instead) {
+    /// The file with it.
     String source() throws IOException {
-      String source = Files.readString(CUDA.resolve(stem + ".cu"));
+      String source = Files.readString(CUDA.resolve(file));
       int at = source.indexOf(text);
       if (at < 0 || source.indexOf(text, at + 1) >= 0) {
         throw new IllegalArgumentException(
-            "mutants: %s: %s: text %s in %s.cu:%n%s"
-                .formatted(stem, title, at < 0 ? "does not occur" : "occurs twice", stem, text));
+            "mutants: %s: %s: text %s in %s:%n%s"
+                .formatted(stem, title, at < 0 ? "does not occur" : "occurs twice", file, text));
       }
       return source.substring(0, at) + instead + source.substring(at + text.length());
     }
 
-    Path file(String ending) {
-      return FOLDER.resolve(stem + "-" + number + ending);
+    Path folder() {
+      return FOLDER.resolve(String.valueOf(number));
+    }
+
+    Path library() {
+      return folder().resolve("kernels.so");
+    }
+
+    /// Writes the kernel file, as `kernels.cu`, and its headers.
+    void write() throws IOException {
+      Files.createDirectories(folder());
+      boolean same = true;
+      try (Stream<Path> files = Files.list(CUDA)) {
+        for (Path path : files.toList()) {
+          String name = Objects.requireNonNull(path.getFileName()).toString();
+          if (name.endsWith(".cuh") || name.equals(stem + ".cu")) {
+            String text = name.equals(file) ? source() : Files.readString(path);
+            Path to = folder().resolve(name.endsWith(".cuh") ? name : "kernels.cu");
+            if (!Files.exists(to) || !Files.readString(to).equals(text)) {
+              Files.writeString(to, text);
+              same = false;
+            }
+          }
+        }
+      }
+      if (!same) {
+        Files.deleteIfExists(library());
+      }
     }
   }
 
@@ -82,12 +113,12 @@ public final class Mutants {
           missed++;
         }
       }
-      if (!Files.exists(mutant.file(".so"))) {
+      if (!Files.exists(mutant.library())) {
         System.out.printf("%s: %s: DOES NOT COMPILE%n", mutant.stem, mutant.title);
         missed++;
         continue;
       }
-      try (EmulatedGpu.OtherKernels _ = EmulatedGpu.load(mutant.file(".so"))) {
+      try (EmulatedGpu.OtherKernels _ = EmulatedGpu.load(mutant.library())) {
         Failure failure = run(testsOf(mutant.stem));
         failure = failure != null ? failure : run(allTests());
         EmulatedGpu.recover();
@@ -123,10 +154,12 @@ public final class Mutants {
           String next = lines.get(++i);
           (next.startsWith("-") ? text : instead).append(next.substring(1)).append('\n');
         }
+        String[] place = line.substring(3, colon).split(", ");
         mutants.add(
             new Mutant(
                 mutants.size(),
-                line.substring(3, colon),
+                place[0],
+                place.length == 1 ? place[0] + ".cu" : place[1],
                 line.substring(colon + 2),
                 text.toString(),
                 instead.toString()));
@@ -137,15 +170,10 @@ public final class Mutants {
 
   /// Compiles each of them to a library, those that are there already not again.
   private static void build(List<Mutant> mutants) throws IOException {
-    Files.createDirectories(FOLDER);
     List<String> libraries = new ArrayList<>(List.of("all"));
     for (Mutant m : mutants) {
-      String source = m.source();
-      if (!Files.exists(m.file(".cu")) || !Files.readString(m.file(".cu")).equals(source)) {
-        Files.writeString(m.file(".cu"), source);
-        Files.deleteIfExists(m.file(".so"));
-      }
-      libraries.add(m.file(".so").toString());
+      m.write();
+      libraries.add(m.library().toString());
     }
     EmulatedGpu.make(libraries.toArray(String[]::new));
   }
