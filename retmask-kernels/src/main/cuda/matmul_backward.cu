@@ -4,7 +4,7 @@
 //   dW[o,i]  += sum_n dOut[n,o] x[n,i]        x [N,I], dW [O,I]
 //   db[o]    += sum_n dOut[n,o]
 //
-// Chains start from what is added to, so that rows given in several calls add up to the same bits as
+// Chains of the products start from what is added to, so that rows given in several calls add up to the same bits as
 // in one. Limited by the F32 multiply-adds.
 #include "matmul.cuh"
 
@@ -34,24 +34,44 @@ extern "C" __global__ void __launch_bounds__(PRODUCT_THREADS, 2)
 }
 EXPORT_KERNEL(matmul_backward_weight_f32)
 
-// A thread for an output, rows ascending.
+// A block for 32 outputs: a warp adds up every BIAS_WARPS-th row, then the warps' sums are added in
+// order. Limited by reading dOut.
+static constexpr int BIAS_WARPS = 16;
+
 template <class T>
 __device__ __forceinline__ void backward_bias(
     float* __restrict__ d_bias, const T* __restrict__ d_out, int rows, int outs) {
-  const int o = blockIdx.x * blockDim.x + threadIdx.x;
-  if (o >= outs) {
-    return;
+  SHARED_MEMORY(shared);
+  float* sums = (float*)shared;  // [BIAS_WARPS][WARP]
+  const int warp = threadIdx.x / WARP;
+  const int lane = threadIdx.x % WARP;
+  const int o = blockIdx.x * WARP + lane;
+  float sum = 0.f;
+  if (o < outs) {
+#pragma unroll 8
+    for (int n = warp; n < rows; n += BIAS_WARPS) {
+      sum += to_float(d_out[(long long)n * outs + o]);
+    }
   }
-  float sum = d_bias[o];
-#pragma unroll 16
-  for (int n = 0; n < rows; n++) {
-    sum += to_float(d_out[(long long)n * outs + o]);
+  sums[threadIdx.x] = sum;
+  __syncthreads();
+  if (warp == 0 && o < outs) {
+    float total = d_bias[o];
+    for (int w = 0; w < BIAS_WARPS; w++) {
+      total += sums[w * WARP + lane];
+    }
+    d_bias[o] = total;
   }
-  d_bias[o] = sum;
 }
 
-extern "C" __global__ void __launch_bounds__(64)
+extern "C" __global__ void __launch_bounds__(BIAS_WARPS* WARP)
     matmul_backward_bias_f32(float* d_bias, const float* d_out, int rows, int outs) {
   backward_bias(d_bias, d_out, rows, outs);
 }
 EXPORT_KERNEL(matmul_backward_bias_f32)
+
+extern "C" __global__ void __launch_bounds__(BIAS_WARPS* WARP)
+    matmul_backward_bias_bf16(float* d_bias, const bf16* d_out, int rows, int outs) {
+  backward_bias(d_bias, d_out, rows, outs);
+}
+EXPORT_KERNEL(matmul_backward_bias_bf16)

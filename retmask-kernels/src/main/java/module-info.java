@@ -2,6 +2,7 @@
 @org.jspecify.annotations.NullMarked
 module io.github.retmask.kernels {
   requires io.github.retmask.core;
+  requires jcublas;
   requires jcuda;
   requires jdk.incubator.vector;
   requires org.slf4j;

@@ -44,6 +44,11 @@ final class CudaDriver implements AutoCloseable {
     }
   }
 
+  /// A device address as JCuda's libraries want it.
+  static Pointer pointer(long address) {
+    return new Address(address);
+  }
+
   /// A host address as JCuda wants it.
   private static final class HostAddress extends Pointer {
     HostAddress(MemorySegment memory) {

@@ -12,11 +12,11 @@ import java.lang.invoke.MethodHandle;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.FileAttribute;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 
 /// Finds the NVIDIA driver without a word and without JCuda, whose first touch fails loudly where
@@ -41,6 +41,8 @@ final class CudaLibrary {
           "/usr/local/nvidia/lib64",
           "/usr/lib/wsl/lib",
           "/run/opengl-driver/lib");
+
+  private static boolean usesNamedDriver;
 
   private CudaLibrary() {}
 
@@ -141,12 +143,25 @@ final class CudaLibrary {
   static synchronized void load(@Nullable Path driver) {
     if (driver != null) {
       System.load(driver.toAbsolutePath().toString()); // what is loaded is found by its name
+      usesNamedDriver = true;
     }
     loadBinding("JCudaDriver", "jcuda.driver.JCudaDriver");
   }
 
+  /// Whether the driver that was loaded is another than the system's.
+  static synchronized boolean usesNamedDriver() {
+    return usesNamedDriver;
+  }
+
   /// Loads a class of JCuda with its native library.
   static void loadBinding(String library, String className) {
+    loadBinding(library, className, UnaryOperator.identity());
+  }
+
+  /// Loads a class of JCuda with its native library.
+  ///
+  /// @param changed what is made of the library's bytes first
+  static void loadBinding(String library, String className, UnaryOperator<byte[]> changed) {
     String file = "lib" + library + "-12.6.0-linux-x86_64.so";
     String property = "java.io.tmpdir";
     String temporary = System.getProperty(property);
@@ -158,7 +173,7 @@ final class CudaLibrary {
       try {
         try (InputStream packed = CudaLibrary.class.getResourceAsStream("/lib/" + file)) {
           if (packed != null) {
-            Files.copy(packed, unpacked, StandardCopyOption.REPLACE_EXISTING);
+            Files.write(unpacked, changed.apply(packed.readAllBytes()));
           }
         }
         System.setProperty(property, directory.toString());

@@ -3,12 +3,14 @@ package io.github.retmask.kernels.cuda;
 import io.github.retmask.backend.Accumulate;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.tensor.DType;
+import io.github.retmask.tensor.Storage;
 import io.github.retmask.tensor.Tensor;
 import java.util.Locale;
 import org.jspecify.annotations.Nullable;
 
-/// The three products of a linear layer in F32, by the kernels of `matmul.cuh`. All ways to compute a
-/// forward product give the same bits, so the shapes may choose.
+/// The three products of a linear layer. In F32 they are those of the kernels of `matmul.cuh`: all ways
+/// to compute a forward product give the same bits, so the shapes may choose. In BF16 a [Gemm]
+/// multiplies, but for few rows, which are bounded by reading the weight.
 final class CudaMatmul {
   /// Rows of x up to which reading the weight bounds the time.
   private static final int FEW = 8;
@@ -19,6 +21,17 @@ final class CudaMatmul {
 
   static void matmul(Gpu gpu, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
     if (out.size() == 0) {
+      return;
+    }
+    if (x.dtype() == DType.BF16) {
+      Tensor halves = inBf16(gpu, weight);
+      if (x.dim(0) > FEW) {
+        gpu.gemm().forward(out, x, halves, bias);
+      } else if (isWide(x) && isWide(halves)) {
+        fewRows(gpu, out, x, halves, bias);
+      } else {
+        eachOutput(gpu, out, x, halves, bias);
+      }
       return;
     }
     long rows = x.dim(0);
@@ -36,6 +49,18 @@ final class CudaMatmul {
       begin(gpu, "matmul_product_", out, x, weight, bias)
           .run(Math.ceilDiv(outs, PRODUCT_N), Math.ceilDiv(rows, PRODUCT_M), 1, 128, PRODUCT_BYTES);
     }
+  }
+
+  /// The weight itself, or a copy that is rounded to BF16.
+  private static Tensor inBf16(Gpu gpu, Tensor weight) {
+    if (weight.dtype() == DType.BF16) {
+      return weight;
+    }
+    long bytes = DType.BF16.bytes(weight.size());
+    Storage storage = new Storage.Device(gpu.scratch(bytes), bytes, gpu, null);
+    Tensor rounded = new Tensor(weight.name(), DType.BF16, weight.shape(), storage);
+    CudaElementwise.cast(gpu, rounded, weight);
+    return rounded;
   }
 
   /// Whether rows can be copied 16 bytes and eight elements at a time. Rows of blocks can from
@@ -79,7 +104,10 @@ final class CudaMatmul {
 
   private static Launch begin(
       Gpu gpu, String kernel, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
-    String stem = weight.dtype().isBlock() ? "matmul_blocks" : "matmul";
+    String stem =
+        x.dtype() == DType.BF16
+            ? "matmul_bf16"
+            : weight.dtype().isBlock() ? "matmul_blocks" : "matmul";
     return gpu.launch(stem, kernel + name(weight) + Gpu.suffix(x))
         .tensor(out)
         .tensor(x)
@@ -117,6 +145,13 @@ final class CudaMatmul {
   static void backwardInput(Gpu gpu, Tensor dx, Tensor dOut, Tensor weight, Accumulate intoDx) {
     long rows = dOut.dim(0);
     long inner = weight.dim(1);
+    if (rows == 0) {
+      return;
+    }
+    if (dOut.dtype() == DType.BF16) {
+      gpu.gemm().backwardInput(dx, dOut, inBf16(gpu, weight), intoDx);
+      return;
+    }
     gpu.launch(BACKWARD, "matmul_backward_input_" + name(weight) + Gpu.suffix(dx))
         .tensor(dx)
         .tensor(dOut)
@@ -136,21 +171,26 @@ final class CudaMatmul {
     if (rows == 0) {
       return;
     }
-    gpu.launch(BACKWARD, "matmul_backward_weight" + Gpu.suffix(x))
-        .tensor(dWeight)
-        .tensor(dOut)
-        .tensor(x)
-        .integer(rows)
-        .integer(inner)
-        .integer(outs)
-        .run(Math.ceilDiv(inner, PRODUCT_N), Math.ceilDiv(outs, PRODUCT_M), 1, 128, PRODUCT_BYTES);
+    if (x.dtype() == DType.BF16) {
+      gpu.gemm().backwardWeight(dWeight, dOut, x);
+    } else {
+      gpu.launch(BACKWARD, "matmul_backward_weight_f32")
+          .tensor(dWeight)
+          .tensor(dOut)
+          .tensor(x)
+          .integer(rows)
+          .integer(inner)
+          .integer(outs)
+          .run(
+              Math.ceilDiv(inner, PRODUCT_N), Math.ceilDiv(outs, PRODUCT_M), 1, 128, PRODUCT_BYTES);
+    }
     if (dBias != null) {
       gpu.launch(BACKWARD, "matmul_backward_bias" + Gpu.suffix(x))
           .tensor(dBias)
           .tensor(dOut)
           .integer(rows)
           .integer(outs)
-          .run(Math.ceilDiv(outs, 64), 64);
+          .run(Math.ceilDiv(outs, 32), 1, 1, 512, 512 * Float.BYTES);
     }
   }
 }

@@ -57,6 +57,7 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   private final List<Long> outgrown = new ArrayList<>(); // scratch memory of the op at hand
   private final Map<IntBuffer, Long> kept = new HashMap<>(); // addresses by contents
   private @Nullable LayoutImage layoutImage; // of the latest layout: layers share it
+  private @Nullable Gemm gemm;
   private int users = 1; // the backend and every slab of memory: the last one closes the driver
   private boolean closed;
 
@@ -131,6 +132,14 @@ final class Gpu implements AutoCloseable, DeviceMemory {
           throw new IllegalArgumentException(
               "cuda: tensor " + activations + ", want activations of F32 or BF16");
     };
+  }
+
+  /// Products on tensor cores: by cuBLAS where there is one, looked for at the first call.
+  Gemm gemm() {
+    if (gemm == null) {
+      gemm = Gemm.open(this);
+    }
+    return gemm;
   }
 
   // --- memory ---------------------------------------------------------------------------------
@@ -333,6 +342,9 @@ final class Gpu implements AutoCloseable, DeviceMemory {
       return;
     }
     driver.enter();
+    if (gemm != null) {
+      gemm.close();
+    }
     if (layoutImage != null) {
       layoutImage.close();
     }

@@ -55,7 +55,12 @@ final class EmulatedGpu {
 
   /// Path of the stand-in for cuBLAS; the driver is loaded before it.
   static Path cublas() {
-    return build().resolve("libcublas.so.12");
+    return cublas(12);
+  }
+
+  /// The same under the name that it has in CUDA 12 or 13.
+  static Path cublas(int major) {
+    return build().resolve("libcublas.so." + major);
   }
 
   /// Chooses how the calls from now on run; nothing on a real device.
