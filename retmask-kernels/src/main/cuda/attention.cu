@@ -19,124 +19,6 @@
 
 namespace attention {
 
-static constexpr int NO_KEY = 0x7fffffff;  // behind all positions
-
-// Running sums of a query: what it has seen so far.
-struct Softmax {
-  float top;
-  float sum;
-  int key;
-
-  __device__ __forceinline__ void clear() {
-    top = LOWEST;
-    sum = 0.0f;
-    key = -1;
-  }
-};
-
-// Sums of a span, [slot][head][span]: the maximum, the sum of weights relative to it, the position of
-// the first key with the maximum, the sum of weighted values.
-struct Partials {
-  float* tops;
-  float* sums;
-  int* keys;
-  float* values;  // [..., D]; null when spans are not split
-  int spans;
-
-  __device__ __forceinline__ size_t at(size_t slot, int heads, int head, int span) const {
-    return (slot * heads + head) * spans + span;
-  }
-
-  __device__ __forceinline__ void write(size_t at, const Softmax& softmax) const {
-    tops[at] = softmax.top;
-    sums[at] = softmax.sum;
-    keys[at] = softmax.key;
-  }
-};
-
-// Read-outs of some tokens, ascending, [Q,H].
-struct Reads {
-  const int* queries;
-  int count;
-  int* top_position;
-  float* top_weight;
-  float* log_sum_exp;
-  float* tops;  // the maximum and the sum of weights, for masses
-  float* sums;
-
-  // Index of the first asked token at or after one.
-  __device__ __forceinline__ int find(int token) const {
-    int from = 0;
-    int to = count;
-    while (from < to) {
-      int middle = (from + to) / 2;
-      if (queries[middle] < token) {
-        from = middle + 1;
-      } else {
-        to = middle;
-      }
-    }
-    return from;
-  }
-
-  // Whether one of the tokens [first, end) is asked for.
-  __device__ __forceinline__ bool any(int first, int end) const {
-    int at = find(first);
-    return at < count && queries[at] < end;
-  }
-
-  __device__ __forceinline__ void write(
-      int token, int heads, int head, int position, float weight, float lse, float top, float sum)
-      const {
-    int query = find(token);
-    if (query < count && queries[query] == token) {
-      size_t at = (size_t)query * heads + head;
-      top_position[at] = position;
-      top_weight[at] = weight;
-      log_sum_exp[at] = lse;
-      tops[at] = top;
-      sums[at] = sum;
-    }
-  }
-};
-
-// The z of heads that do not attend, for tokens [token, token + count).
-__device__ __forceinline__ void write_constant(
-    float* z, float* lse, const PlannedHead& planned, const float* mean, const Reads& reads,
-    int token, int count, int heads, int head, int head_dim) {
-  for (int n = 0; n < count; n++) {
-    float* to = z + ((size_t)(token + n) * heads + head) * head_dim;
-    for (int d = threadIdx.x; d < head_dim; d += blockDim.x) {
-      to[d] = planned.mode == HEAD_MEAN ? mean[d] : 0.0f;
-    }
-  }
-  for (int n = threadIdx.x; n < count; n += blockDim.x) {
-    lse[(size_t)(token + n) * heads + head] = -INFINITY;
-    reads.write(token + n, heads, head, -1, 0.0f, -INFINITY, 0.0f, 0.0f);
-  }
-}
-
-// Takes a span into what came before; the values follow as fmaf(part, take, total * keep).
-__device__ __forceinline__ void merge(
-    Softmax& total, const Softmax& part, float& keep, float& take) {
-  float top = fmaxf(total.top, part.top);
-  keep = expf(total.top - top);
-  take = expf(part.top - top);
-  total.key = part.top > total.top ? part.key : total.key;
-  total.sum = fmaf(part.sum, take, total.sum * keep);
-  total.top = top;
-}
-
-// Reports a query that has seen all its keys.
-__device__ __forceinline__ void finish(
-    float* lse, const Reads& reads, const Visible& visible, const Softmax& softmax, int token,
-    int heads, int head) {
-  float log_sum = softmax.top + logf(softmax.sum);
-  lse[(size_t)token * heads + head] = log_sum;
-  int key = softmax.key < 0 ? visible.first() : softmax.key;  // no score above the lowest, or NaN
-  reads.write(token, heads, head, key, 1.0f / softmax.sum, log_sum, softmax.top, softmax.sum);
-}
-
 // A block takes 16 ROWS queries of one head. Block (h, tile, span); with partial sums it takes one
 // span and leaves them, without it takes all.
 template <int PADDED, int ROWS, int KEYS>
@@ -703,8 +585,9 @@ static constexpr int MERGE_THREADS = 256;
 
 // A block takes 32 columns of one (slot, head): 256 spans at a time are fetched side by side and added
 // up by ascending span.
+template <class T>
 __device__ __forceinline__ void merge_spans(
-    float* z, float* lse, const BatchRow* rows, const int* row_of, const PlannedHead* plan,
+    T* z, float* lse, const BatchRow* rows, const int* row_of, const PlannedHead* plan,
     const float* means, int head_dim, int window, int few, int slots, const Partials& partials,
     const Reads& reads) {
   SHARED_MEMORY(memory);
@@ -796,7 +679,8 @@ __device__ __forceinline__ void merge_spans(
     return;
   }
   if (column < head_dim) {
-    z[((size_t)token * heads + head) * head_dim + column] = value * (1.0f / total.sum);
+    z[((size_t)token * heads + head) * head_dim + column] =
+        from_float<T>(value * (1.0f / total.sum));
   }
   if (threadIdx.x == 0 && blockIdx.z == 0) {
     finish(lse, reads, visible, total, token, heads, head);
@@ -915,23 +799,32 @@ ATTENTION_FEW(attention_few_f32_8_wide, 8, 32)
 
 // Grid (slots, H, columns / 32). A slot is a token; with `slots` per row it is number slot % slots of
 // row slot / slots, of at most `few` tokens.
-extern "C" __global__ void __launch_bounds__(MERGE_THREADS) attention_merge_f32(
-    float* z, float* lse, const BatchRow* rows, const int* row_of, const PlannedHead* plan,
-    const float* means, int head_dim, int window, int few, int slots, int spans, float* part_tops,
-    float* part_sums, int* part_keys, float* part_values, const int* queries, int query_count,
-    int* top_position, float* top_weight, float* log_sum_exp, float* tops, float* sums) {
-  merge_spans(z, lse, rows, row_of, plan, means, head_dim, window, few, slots,
-              Partials{part_tops, part_sums, part_keys, part_values, spans},
-              Reads{queries, query_count, top_position, top_weight, log_sum_exp, tops, sums});
-}
-EXPORT_KERNEL(attention_merge_f32)
+#define ATTENTION_MERGE(NAME, T)                                                                   \
+  extern "C" __global__ void __launch_bounds__(MERGE_THREADS) NAME(                                \
+      T* z, float* lse, const BatchRow* rows, const int* row_of, const PlannedHead* plan,          \
+      const float* means, int head_dim, int window, int few, int slots, int spans,                 \
+      float* part_tops, float* part_sums, int* part_keys, float* part_values,                      \
+      const int* queries, int query_count, int* top_position, float* top_weight,                   \
+      float* log_sum_exp, float* tops, float* sums) {                                              \
+    merge_spans(z, lse, rows, row_of, plan, means, head_dim, window, few, slots,                   \
+                Partials{part_tops, part_sums, part_keys, part_values, spans},                     \
+                Reads{queries, query_count, top_position, top_weight, log_sum_exp, tops, sums});   \
+  }                                                                                                \
+  EXPORT_KERNEL(NAME)
+
+ATTENTION_MERGE(attention_merge_f32, float)
+ATTENTION_MERGE(attention_merge_bf16, bf16)
 
 // Grid (ranges, H, Q).
-extern "C" __global__ void __launch_bounds__(MASS_THREADS) attention_mass_f32(
-    float* mass, const float* tops, const float* sums, const int* queries, const int* ranges,
-    const float* q, const float* k, const BatchRow* rows, const int* row_of,
-    const PlannedHead* plan, int kv_heads, int head_dim, int window, float scale) {
-  sum_masses(mass, tops, sums, queries, ranges, q, k, rows, row_of, plan, kv_heads, head_dim,
-             window, scale);
-}
-EXPORT_KERNEL(attention_mass_f32)
+#define ATTENTION_MASS(NAME, T)                                                                    \
+  extern "C" __global__ void __launch_bounds__(MASS_THREADS) NAME(                                 \
+      float* mass, const float* tops, const float* sums, const int* queries, const int* ranges,    \
+      const T* q, const T* k, const BatchRow* rows, const int* row_of, const PlannedHead* plan,    \
+      int kv_heads, int head_dim, int window, float scale) {                                       \
+    sum_masses(mass, tops, sums, queries, ranges, q, k, rows, row_of, plan, kv_heads, head_dim,    \
+               window, scale);                                                                     \
+  }                                                                                                \
+  EXPORT_KERNEL(NAME)
+
+ATTENTION_MASS(attention_mass_f32, float)
+ATTENTION_MASS(attention_mass_bf16, bf16)

@@ -1,4 +1,4 @@
-// What attention kernels share: who sees what, and tiles of F32 rows in shared memory.
+// What attention kernels share: who sees what, sums and read-outs, tiles of F32 rows.
 #pragma once
 #include "batch.cuh"
 
@@ -102,6 +102,127 @@ struct KeyBlocks {
     return block >= full_from && block + KEYS <= full_to;
   }
 };
+
+// --- what attention leaves --------------------------------------------------------------------------
+
+static constexpr int NO_KEY = 0x7fffffff;  // behind all positions
+
+// Running sums of a query: what it has seen so far.
+struct Softmax {
+  float top;
+  float sum;
+  int key;
+
+  __device__ __forceinline__ void clear() {
+    top = LOWEST;
+    sum = 0.0f;
+    key = -1;
+  }
+};
+
+// Sums of a span, [slot][head][span]: the maximum, the sum of weights relative to it, the position of
+// the first key with the maximum, the sum of weighted values.
+struct Partials {
+  float* tops;
+  float* sums;
+  int* keys;
+  float* values;  // [..., D]; null when spans are not split
+  int spans;
+
+  __device__ __forceinline__ size_t at(size_t slot, int heads, int head, int span) const {
+    return (slot * heads + head) * spans + span;
+  }
+
+  __device__ __forceinline__ void write(size_t at, const Softmax& softmax) const {
+    tops[at] = softmax.top;
+    sums[at] = softmax.sum;
+    keys[at] = softmax.key;
+  }
+};
+
+// Read-outs of some tokens, ascending, [Q,H].
+struct Reads {
+  const int* queries;
+  int count;
+  int* top_position;
+  float* top_weight;
+  float* log_sum_exp;
+  float* tops;  // the maximum and the sum of weights, for masses
+  float* sums;
+
+  // Index of the first asked token at or after one.
+  __device__ __forceinline__ int find(int token) const {
+    int from = 0;
+    int to = count;
+    while (from < to) {
+      int middle = (from + to) / 2;
+      if (queries[middle] < token) {
+        from = middle + 1;
+      } else {
+        to = middle;
+      }
+    }
+    return from;
+  }
+
+  // Whether one of the tokens [first, end) is asked for.
+  __device__ __forceinline__ bool any(int first, int end) const {
+    int at = find(first);
+    return at < count && queries[at] < end;
+  }
+
+  __device__ __forceinline__ void write(
+      int token, int heads, int head, int position, float weight, float lse, float top, float sum)
+      const {
+    int query = find(token);
+    if (query < count && queries[query] == token) {
+      size_t at = (size_t)query * heads + head;
+      top_position[at] = position;
+      top_weight[at] = weight;
+      log_sum_exp[at] = lse;
+      tops[at] = top;
+      sums[at] = sum;
+    }
+  }
+};
+
+// The z of heads that do not attend, for tokens [token, token + count).
+template <class T>
+__device__ __forceinline__ void write_constant(
+    T* z, float* lse, const PlannedHead& planned, const float* mean, const Reads& reads,
+    int token, int count, int heads, int head, int head_dim) {
+  for (int n = 0; n < count; n++) {
+    T* to = z + ((size_t)(token + n) * heads + head) * head_dim;
+    for (int d = threadIdx.x; d < head_dim; d += blockDim.x) {
+      to[d] = from_float<T>(planned.mode == HEAD_MEAN ? mean[d] : 0.0f);
+    }
+  }
+  for (int n = threadIdx.x; n < count; n += blockDim.x) {
+    lse[(size_t)(token + n) * heads + head] = -INFINITY;
+    reads.write(token + n, heads, head, -1, 0.0f, -INFINITY, 0.0f, 0.0f);
+  }
+}
+
+// Takes a span into what came before; the values follow as fmaf(part, take, total * keep).
+__device__ __forceinline__ void merge(
+    Softmax& total, const Softmax& part, float& keep, float& take) {
+  float top = fmaxf(total.top, part.top);
+  keep = expf(total.top - top);
+  take = expf(part.top - top);
+  total.key = part.top > total.top ? part.key : total.key;
+  total.sum = fmaf(part.sum, take, total.sum * keep);
+  total.top = top;
+}
+
+// Reports a query that has seen all its keys.
+__device__ __forceinline__ void finish(
+    float* lse, const Reads& reads, const Visible& visible, const Softmax& softmax, int token,
+    int heads, int head) {
+  float log_sum = softmax.top + logf(softmax.sum);
+  lse[(size_t)token * heads + head] = log_sum;
+  int key = softmax.key < 0 ? visible.first() : softmax.key;  // no score above the lowest, or NaN
+  reads.write(token, heads, head, key, 1.0f / softmax.sum, log_sum, softmax.top, softmax.sum);
+}
 
 // --- tiles of F32 rows -------------------------------------------------------------------------------
 

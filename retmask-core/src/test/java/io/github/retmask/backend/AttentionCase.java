@@ -14,7 +14,7 @@ import org.jspecify.annotations.Nullable;
 
 /// One attention call: shapes, layout, plan and data. What no query may see, such as cache entries
 /// between the rows, is NaN.
-record AttentionCase(
+public record AttentionCase(
     String name,
     DenseAttention.Dims dims,
     BatchLayout layout,
@@ -23,7 +23,7 @@ record AttentionCase(
     AttentionSpec spec) {
 
   /// Whole sequences of these lengths, every head intact.
-  static AttentionCase packed(int heads, int kvHeads, int headDim, int... lengths) {
+  public static AttentionCase packed(int heads, int kvHeads, int headDim, int... lengths) {
     return new AttentionCase(
         "H=%d Hkv=%d D=%d T=%s".formatted(heads, kvHeads, headDim, Arrays.toString(lengths)),
         new DenseAttention.Dims(heads, kvHeads, headDim),
@@ -33,7 +33,7 @@ record AttentionCase(
         new AttentionSpec(AttentionSpec.NO_WINDOW, (float) (1 / Math.sqrt(headDim))));
   }
 
-  AttentionCase window(int window) {
+  public AttentionCase window(int window) {
     return new AttentionCase(
         name + " window=" + window,
         dims,
@@ -43,13 +43,13 @@ record AttentionCase(
         new AttentionSpec(window, spec.scale()));
   }
 
-  AttentionCase plan(String what, HeadPlan newPlan) {
+  public AttentionCase plan(String what, HeadPlan newPlan) {
     return new AttentionCase(name + " " + what, dims, layout, cache, newPlan, spec);
   }
 
   /// Rows with every kind of head, rotated from row to row; needs at least one head per kind to
   /// show all in one row.
-  AttentionCase mixed(boolean keepGatedOff) {
+  public AttentionCase mixed(boolean keepGatedOff) {
     List<HeadMask> masks = new ArrayList<>();
     for (int r = 0; r < layout.rows(); r++) {
       masks.add(mixedMask(dims, r));
@@ -60,7 +60,7 @@ record AttentionCase(
   }
 
   /// Head h of row r has the kind (h + r) mod 8.
-  static HeadMask mixedMask(DenseAttention.Dims dims, int row) {
+  public static HeadMask mixedMask(DenseAttention.Dims dims, int row) {
     HeadMask mask = HeadMask.none(1, dims.heads());
     for (int h = 0; h < dims.heads(); h++) {
       List<HeadId> id = List.of(new HeadId(0, h));
@@ -81,7 +81,7 @@ record AttentionCase(
 
   /// The same tokens as a continuation: row r has `past[r]` cached keys, and its keys start at
   /// `keyStart[r]` of a larger cache.
-  AttentionCase cached(int[] past, int[] keyStart, int cache) {
+  public AttentionCase cached(int[] past, int[] keyStart, int cache) {
     int[] lengths = new int[layout.rows()];
     Arrays.setAll(lengths, layout::length);
     return new AttentionCase(
@@ -93,19 +93,19 @@ record AttentionCase(
         spec);
   }
 
-  int tokens() {
+  public int tokens() {
     return layout.tokens();
   }
 
-  float[] q() {
+  public float[] q() {
     return normal(11, tokens() * dims.heads() * dims.headDim());
   }
 
-  float[] k() {
+  public float[] k() {
     return keys(12);
   }
 
-  float[] v() {
+  public float[] v() {
     return keys(13);
   }
 

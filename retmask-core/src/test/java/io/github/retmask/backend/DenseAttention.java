@@ -8,15 +8,15 @@ import java.util.Arrays;
 /// every value it holds a bound on what F32 arithmetic may lose, to first order: a sum of n
 /// products errs by at most (n + 2) eps times the sum of their absolute values, exp by 4 eps
 /// relative and by the absolute error of its argument.
-final class DenseAttention {
+public final class DenseAttention {
   /// Source of the tolerances, for messages.
-  static final String SOURCE = "rounding of F32 sums, to first order";
+  public static final String SOURCE = "rounding of F32 sums, to first order";
 
   private static final double EXP = 4 * EPS;
 
   /// Shapes of one call, read from the plan and the layout where they are given there.
-  record Dims(int heads, int kvHeads, int headDim) {
-    int group() {
+  public record Dims(int heads, int kvHeads, int headDim) {
+    public int group() {
       return heads / kvHeads;
     }
   }
@@ -29,15 +29,15 @@ final class DenseAttention {
   private final HeadPlan plan;
   private final AttentionSpec spec;
 
-  final double[] z; // [N,H,D]
-  final double[] zTolerance;
-  final double[] lse; // [N,H]
-  final double[] lseTolerance;
-  final double[][] scores; // [N H][S], -infinity where invisible
-  final double[][] weights; // [N H][S], zero where invisible
-  final double[] scoreError; // [N H]
+  public final double[] z; // [N,H,D]
+  public final double[] zTolerance;
+  public final double[] lse; // [N,H]
+  public final double[] lseTolerance;
+  public final double[][] scores; // [N H][S], -infinity where invisible
+  public final double[][] weights; // [N H][S], zero where invisible
+  public final double[] scoreError; // [N H]
 
-  DenseAttention(
+  public DenseAttention(
       float[] q,
       float[] k,
       float[] v,
@@ -142,7 +142,7 @@ final class DenseAttention {
   }
 
   /// Relative error of a weight: its own score, the others' scores in the sum, exp, the sum.
-  double weightError(int at) {
+  public double weightError(int at) {
     int seen = 0;
     for (double score : scores[at]) {
       seen += score > Double.NEGATIVE_INFINITY ? 1 : 0;
@@ -151,7 +151,7 @@ final class DenseAttention {
   }
 
   /// Weight within `[start, end)`.
-  double mass(int at, int start, int end) {
+  public double mass(int at, int start, int end) {
     double mass = 0;
     for (int j = Math.max(0, start); j < Math.min(end, weights[at].length); j++) {
       mass += weights[at][j];
@@ -160,15 +160,15 @@ final class DenseAttention {
   }
 
   /// Gradients of the sum of dz z, with their tolerances.
-  final class Backward {
-    final double[] dq = new double[q.length];
-    final double[] dqTolerance = new double[q.length];
-    final double[] dk = new double[k.length];
-    final double[] dkTolerance = new double[k.length];
-    final double[] dv = new double[v.length];
-    final double[] dvTolerance = new double[v.length];
+  public final class Backward {
+    public final double[] dq = new double[q.length];
+    public final double[] dqTolerance = new double[q.length];
+    public final double[] dk = new double[k.length];
+    public final double[] dkTolerance = new double[k.length];
+    public final double[] dv = new double[v.length];
+    public final double[] dvTolerance = new double[v.length];
 
-    Backward(float[] dz) {
+    public Backward(float[] dz) {
       for (int r = 0; r < layout.rows(); r++) {
         for (int t = 0; t < layout.length(r); t++) {
           for (int h = 0; h < dims.heads(); h++) {

@@ -4,6 +4,7 @@ import io.github.retmask.backend.AttentionReadout;
 import io.github.retmask.backend.AttentionSpec;
 import io.github.retmask.backend.BatchLayout;
 import io.github.retmask.backend.HeadPlan;
+import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import org.jspecify.annotations.Nullable;
 
@@ -14,6 +15,8 @@ import org.jspecify.annotations.Nullable;
 /// decide. Blocks of keys that a head does not see are skipped, skipped heads cost nothing.
 final class CudaAttention {
   static final String STEM = "attention";
+  static final String FLASH = "flash_attention";
+  static final String DECODING = "flash_decoding";
 
   /// Largest D that kernels exist for.
   static final int MOST_COLUMNS = 256;
@@ -27,6 +30,8 @@ final class CudaAttention {
   /// Memory for sums of spans beyond which many queries are not split.
   private static final long MOST_PARTIAL_BYTES = 256L << 20;
 
+  static final int FLASH_THREADS = 128;
+  private static final int FLASH_KEYS = 64;
   private static final int TILE_THREADS = 256;
   private static final int MASS_THREADS = 128;
 
@@ -101,6 +106,11 @@ final class CudaAttention {
   /// Columns that a kernel of tiles is made for.
   static int padded(int headDim) {
     return headDim <= 32 ? 32 : headDim <= 64 ? 64 : headDim <= 128 ? 128 : 256;
+  }
+
+  /// Columns that a kernel of tensor cores is made for.
+  static int flashPadded(int headDim) {
+    return headDim <= 64 ? 64 : headDim <= 96 ? 96 : headDim <= 128 ? 128 : 256;
   }
 
   /// What read-outs need on the device; all zero when there are none.
@@ -186,6 +196,43 @@ final class CudaAttention {
 
     /// Rows with more than `few` tokens.
     void many(int few, int spans) {
+      if (q.dtype() == DType.BF16) {
+        flash(few);
+      } else {
+        tiles(few, spans);
+      }
+    }
+
+    private void flash(int few) {
+      int padded = flashPadded(headDim());
+      int queries = reads.count > 0 || padded > 128 ? 64 : 128;
+      Launch launch =
+          gpu.launch(FLASH, "flash_attention_d" + padded + (reads.count > 0 ? "_reads" : ""))
+              .tensor(z)
+              .tensor(lse)
+              .tensor(q)
+              .tensor(k)
+              .tensor(v)
+              .address(rows.rows())
+              .address(plan.heads())
+              .address(plan.means())
+              .address(gpu.tiles(layout, queries))
+              .integer(kvHeads())
+              .integer(headDim())
+              .integer(spec.window())
+              .real(spec.scale())
+              .integer(few);
+      reads
+          .pass(launch)
+          .run(
+              heads(),
+              Gpu.tileCount(layout, queries),
+              1,
+              FLASH_THREADS,
+              (queries + 2 * FLASH_KEYS) * (padded + 8) * Short.BYTES);
+    }
+
+    private void tiles(int few, int spans) {
       int padded = padded(headDim());
       int queries = padded <= 128 ? 64 : 32;
       int keys = padded <= 128 ? 64 : 32;
@@ -231,14 +278,29 @@ final class CudaAttention {
     /// @param slots tokens of the longest
     void few(int few, int slots, int spans) {
       int most = slots * heads() / kvHeads();
-      int lanes = most <= 4 ? 4 : 8;
-      boolean wide = headDim() > 128;
-      int blocks = SPAN / (wide ? 32 : 64);
       Partials partials = Partials.of(this, layout.rows() * slots, spans);
-      int shared = lanes * (24 + 24 * blocks);
-      int floats = 2 * SPAN * 36 + lanes * tileStride(headDim()) + lanes * SPAN;
+      String kernel;
+      int lanes;
+      int threads;
+      int shared;
+      if (q.dtype() == DType.BF16) {
+        int padded = flashPadded(headDim());
+        kernel = "flash_decoding_d" + padded;
+        lanes = 16;
+        threads = FLASH_THREADS;
+        int ring = 2 * (padded <= 128 ? 32 : 16); // rows of a warp
+        shared = lanes * (28 + 4 * 12) + (lanes + 4 * ring) * (padded + 8) * Short.BYTES;
+      } else {
+        boolean wide = headDim() > 128;
+        int blocks = SPAN / (wide ? 32 : 64);
+        lanes = most <= 4 ? 4 : 8;
+        kernel = "attention_few_f32_" + lanes + (wide ? "_wide" : "");
+        threads = SPAN;
+        int floats = 2 * SPAN * 36 + lanes * tileStride(headDim()) + lanes * SPAN;
+        shared = (lanes * (24 + 24 * blocks) + 15 & -16) + floats * Float.BYTES;
+      }
       Launch launch =
-          gpu.launch(STEM, "attention_few_f32_" + lanes + (wide ? "_wide" : ""))
+          gpu.launch(q.dtype() == DType.BF16 ? DECODING : STEM, kernel)
               .tensor(q)
               .tensor(k)
               .tensor(v)
@@ -253,19 +315,14 @@ final class CudaAttention {
               .integer(slots);
       partials
           .pass(launch)
-          .run(
-              (long) kvHeads() * Math.ceilDiv(most, lanes),
-              spans,
-              layout.rows(),
-              SPAN,
-              (shared + 15 & -16) + floats * Float.BYTES);
+          .run((long) kvHeads() * Math.ceilDiv(most, lanes), spans, layout.rows(), threads, shared);
       merge(partials, few, slots);
     }
 
     /// @param slots of a row; 0 when every token is one
     private void merge(Partials partials, int few, int slots) {
       Launch launch =
-          gpu.launch(STEM, "attention_merge_f32")
+          gpu.launch(STEM, "attention_merge" + Gpu.suffix(q))
               .tensor(z)
               .tensor(lse)
               .address(rows.rows())
