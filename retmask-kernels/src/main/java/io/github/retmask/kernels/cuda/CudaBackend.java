@@ -2,11 +2,16 @@ package io.github.retmask.kernels.cuda;
 
 import io.github.retmask.backend.Backend;
 import io.github.retmask.backend.Kernels;
+import io.github.retmask.tensor.DType;
 import java.nio.file.Path;
 import org.jspecify.annotations.Nullable;
 
 /// Hand-written CUDA kernels on an NVIDIA GPU, through JCuda.
 public final class CudaBackend implements Backend {
+  /// System property: the type of activations where weights are BF16, `bf16` (on tensor cores, the
+  /// default) or `f32` (with the bits that weights widened to F32 give, and slower).
+  static final String ACTIVATIONS_PROPERTY = "retmask.cuda.activations";
+
   public CudaBackend() {}
 
   @Override
@@ -27,12 +32,21 @@ public final class CudaBackend implements Backend {
 
   @Override
   public Kernels open(int threads) {
-    return open(CudaLibrary.named(), threads, Gpu.Memory.asked());
+    String asked = System.getProperty(ACTIVATIONS_PROPERTY, "bf16");
+    DType withBf16 =
+        switch (asked) {
+          case "bf16" -> DType.BF16;
+          case "f32" -> DType.F32;
+          default ->
+              throw new IllegalArgumentException(
+                  "-D%s=%s: want bf16 or f32".formatted(ACTIVATIONS_PROPERTY, asked));
+        };
+    return open(CudaLibrary.named(), threads, Gpu.Memory.asked(), withBf16);
   }
 
   /// Opens the backend on another driver than the system's.
-  static Kernels open(@Nullable Path driver, int threads, Gpu.Memory memory) {
+  static Kernels open(@Nullable Path driver, int threads, Gpu.Memory memory, DType withBf16) {
     CudaLibrary.load(driver);
-    return new CudaKernels(new Gpu(CudaDriver.take(), memory), threads);
+    return new CudaKernels(new Gpu(CudaDriver.take(), memory), threads, withBf16);
   }
 }

@@ -8,6 +8,7 @@ import io.github.retmask.backend.BatchLayout;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.TokenDraw;
+import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.List;
@@ -18,11 +19,14 @@ import org.jspecify.annotations.Nullable;
 final class CudaKernels implements Kernels {
   private final Gpu gpu;
   private final int threads;
+  private final DType withBf16;
 
   /// @param threads threads that the caller may use beside the GPU
-  CudaKernels(Gpu gpu, int threads) {
+  /// @param withBf16 type of the activations of models whose weights are BF16
+  CudaKernels(Gpu gpu, int threads, DType withBf16) {
     this.gpu = gpu;
     this.threads = threads;
+    this.withBf16 = withBf16;
   }
 
   @Override
@@ -48,6 +52,11 @@ final class CudaKernels implements Kernels {
   @Override
   public TensorArena arena(TensorArena.Lifetime lifetime) {
     return new CudaArena(gpu);
+  }
+
+  @Override
+  public DType activations(DType weights) {
+    return weights == DType.BF16 ? withBf16 : DType.F32;
   }
 
   @Override
