@@ -42,6 +42,7 @@ final class CudaLibrary {
           "/usr/lib/wsl/lib",
           "/run/opengl-driver/lib");
 
+  private static boolean loaded;
   private static boolean usesNamedDriver;
 
   private CudaLibrary() {}
@@ -141,11 +142,15 @@ final class CudaLibrary {
   /// whatever lies there already; so it is given a directory that nobody else can write, for the
   /// moment of loading.
   static synchronized void load(@Nullable Path driver) {
+    if (loaded) {
+      return;
+    }
     if (driver != null) {
       System.load(driver.toAbsolutePath().toString()); // what is loaded is found by its name
       usesNamedDriver = true;
     }
     loadBinding("JCudaDriver", "jcuda.driver.JCudaDriver");
+    loaded = true;
   }
 
   /// Whether the driver that was loaded is another than the system's.
@@ -183,7 +188,7 @@ final class CudaLibrary {
         Files.deleteIfExists(unpacked); // once loaded it is no longer needed
         Files.deleteIfExists(directory);
       }
-    } catch (IOException | ClassNotFoundException e) {
+    } catch (IOException | ClassNotFoundException | LinkageError e) {
       throw new IllegalStateException("cuda: cannot load JCuda's " + file + ": " + e, e);
     }
   }
