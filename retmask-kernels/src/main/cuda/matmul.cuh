@@ -39,41 +39,69 @@ __device__ __forceinline__ long long row_bytes(int columns) {
 
 // --- few rows ---------------------------------------------------------------------------------------
 //
-// A warp computes eight outputs of up to ROWS rows, four lanes for each: lane `part` has the chains
-// 2 part and 2 part + 1. The eight rows of W come through a ring in shared memory that is the warp's
-// own, so no warp waits for another and W::STAGES - 1 copies are under way; x comes from L1.
-// Limited by reading W: about 7 instructions for every 8 elements of BF16 and each row of x.
+// A warp computes eight outputs of ROWS rows, four lanes for each: lane `part` has the chains 2 part and
+// 2 part + 1. A block is one to four warps. Both W and x come through a ring in shared memory, as they
+// are stored, W::STAGES - 1 stages ahead, so that neither memory nor L2 is waited for. Limited by reading
+// W: some 7 instructions of a warp for 64 elements of BF16 and one row of x.
 
 static constexpr int FEW_OUTS = 8;  // of a warp
 
-template <class W>
-struct Ring {
-  static constexpr int STAGE_BYTES = W::STAGE * W::UNIT_BYTES;
-  // 16-byte pieces that hold a stage of a row, which begins at any even byte where blocks do
-  static constexpr int PIECES = (STAGE_BYTES + (W::UNIT_BYTES % 16 == 0 ? 0 : 14) + 15) / 16;
-  static constexpr int SLOT = FEW_OUTS * W::STRIDE;
-  static constexpr int BYTES = W::STAGES * SLOT;  // of a warp
-  static_assert(PIECES * 16 <= W::STRIDE && W::STRIDE % 16 == 0);
+// One stage of the ring: the rows of W of every warp, then the rows of x.
+template <class T, class W, int ROWS>
+struct Stage {
+  static constexpr int STEPS = W::STAGE * W::UNIT;            // of the inner dimension
+  static constexpr int BYTES_W = W::STAGE * W::UNIT_BYTES;    // of a row
+  static constexpr int BYTES_X = STEPS * (int)sizeof(T);
+  // 16-byte pieces that hold them; rows of blocks begin at any even byte
+  static constexpr int PIECES_W = (BYTES_W + (W::UNIT_BYTES % 16 == 0 ? 0 : 14) + 15) / 16;
+  static constexpr int PIECES_X = BYTES_X / 16;
+  static_assert(PIECES_W * 16 <= W::STRIDE && W::STRIDE % 16 == 0 && BYTES_X % 16 == 0);
+
+  static __device__ __forceinline__ int bytes() {
+    return (int)blockDim.x / WARP * FEW_OUTS * W::STRIDE + ROWS * BYTES_X;
+  }
 };
 
-// Begins the copies of stage `stage` of rows [first, first + 8) into its slot of the ring.
-template <class W>
+// Begins the copies of stage `stage` into its place in the ring: of rows [first_out, ...) of W, eight
+// for every warp, and of rows [first_row, first_row + ROWS) of x; rows beyond the last are the last.
+template <class T, class W, int ROWS>
 __device__ __forceinline__ void copy_stage(
-    unsigned char* ring, const unsigned char* weight, int first, int outs, int inner, int stage) {
-  typedef Ring<W> R;
+    unsigned char* ring, const T* x, const unsigned char* weight, int first_row, int first_out,
+    int rows, int inner, int outs, int stage) {
+  typedef Stage<T, W, ROWS> S;
   const long long bytes = row_bytes<W>(inner);
-  const long long at = (long long)stage * R::STAGE_BYTES;
+  const long long at = (long long)stage * S::BYTES_W;
   if (at < bytes) {
-    unsigned char* slot = ring + stage % W::STAGES * R::SLOT;
+    const int warp = threadIdx.x / WARP;
+    unsigned char* to = ring + stage % W::STAGES * S::bytes();
+    unsigned char* to_x = to + (int)blockDim.x / WARP * FEW_OUTS * W::STRIDE;
+    to += warp * FEW_OUTS * W::STRIDE;
     const unsigned char* end = weight + outs * bytes;
-    for (int i = threadIdx.x % WARP; i < FEW_OUTS * R::PIECES; i += WARP) {
-      const int row = i / R::PIECES;
-      const int piece = i % R::PIECES;
-      const unsigned char* from = weight + min(first + row, outs - 1) * bytes + at;
+    for (int i = threadIdx.x % WARP; i < FEW_OUTS * S::PIECES_W; i += WARP) {
+      const int row = i / S::PIECES_W;
+      const int piece = i % S::PIECES_W;
+      const int o = min(first_out + warp * FEW_OUTS + row, outs - 1);
+      const unsigned char* from = weight + o * bytes + at;
+      if (W::UNIT_BYTES % 16 == 0) {
+        if (at + piece * 16 < bytes) {
+          copy_async16(to + row * W::STRIDE + piece * 16, from + piece * 16);
+        }
+        continue;
+      }
       from += piece * 16 - (int)((uintptr_t)from % 16);
       if (from < end) {
         const int count = (int)min(16ll, (long long)(end - from));
-        copy_async16_upto(slot + row * W::STRIDE + piece * 16, from, count);
+        copy_async16_upto(to + row * W::STRIDE + piece * 16, from, count);
+      }
+    }
+    const int step = stage * S::STEPS;
+    for (int i = threadIdx.x; i < ROWS * S::PIECES_X; i += blockDim.x) {
+      const int row = i / S::PIECES_X;
+      const int piece = i % S::PIECES_X;
+      const int k = step + piece * (16 / (int)sizeof(T));
+      if (k < inner) {
+        const T* from = x + (long long)min(first_row + row, rows - 1) * inner + k;
+        copy_async16(to_x + row * S::BYTES_X + piece * 16, from);
       }
     }
   }
@@ -85,62 +113,53 @@ __device__ __forceinline__ void few_rows(
     void* __restrict__ out, int out_type, const T* __restrict__ x,
     const unsigned char* __restrict__ weight, const void* __restrict__ bias, int bias_type,
     int rows, int inner, int outs) {
-  typedef Ring<W> R;
-  static constexpr int UNROLL = W::UNIT == 256 ? 1 : W::UNIT == 32 ? 2 : 4;
-  SHARED_MEMORY(shared);
+  typedef Stage<T, W, ROWS> S;
+  static constexpr int UNROLL = W::UNIT == 256 ? 1 : W::UNIT == 32 ? 2 : ROWS == 1 ? 8 : 4;
+  SHARED_MEMORY(ring);
   const int warp = threadIdx.x / WARP;
+  const int warps = blockDim.x / WARP;
   const int lane = threadIdx.x % WARP;
   const int part = lane % 4;
-  const int first = (blockIdx.x * (blockDim.x / WARP) + warp) * FEW_OUTS;
+  const int first_out = blockIdx.x * warps * FEW_OUTS;
   const int first_row = blockIdx.y * ROWS;
-  if (first >= outs) {
-    return;
-  }
-  unsigned char* ring = shared + warp * R::BYTES;
+  const int own = first_out + warp * FEW_OUTS + lane / 4;
+  const int o = min(own, outs - 1);
   const long long bytes = row_bytes<W>(inner);
-  const int stages = (int)((bytes + R::STAGE_BYTES - 1) / R::STAGE_BYTES);
   const int units = inner / W::UNIT;
-  const int o = min(first + lane / 4, outs - 1);
   // Where this lane's row begins within 16 bytes, at stage 0.
   const unsigned shift = (unsigned)((uintptr_t)(weight + o * bytes) % 16);
 
-  const T* xs[ROWS];
-  float c[ROWS][2];
-#pragma unroll
-  for (int r = 0; r < ROWS; r++) {
-    xs[r] = x + (long long)min(first_row + r, rows - 1) * inner + 2 * part;
-    c[r][0] = 0.f;
-    c[r][1] = 0.f;
-  }
+  float c[ROWS][2] = {};
 #pragma unroll 1
-  for (int stage = 0; stage < W::STAGES - 1; stage++) {
-    copy_stage<W>(ring, weight, first, outs, inner, stage);
-  }
-  for (int stage = 0; stage < stages; stage++) {
-    copy_async_wait<W::STAGES - 2>();
-    __syncwarp();  // all lanes see the stage, and none reads the one before any more
-    copy_stage<W>(ring, weight, first, outs, inner, stage + W::STAGES - 1);
-    const unsigned char* from = ring + stage % W::STAGES * R::SLOT + lane / 4 * W::STRIDE +
-                                (shift + (unsigned)(stage * R::STAGE_BYTES)) % 16;
+  for (int stage = 1 - W::STAGES; stage * W::STAGE < units; stage++) {
+    if (stage >= 0) {
+      copy_async_wait<W::STAGES - 2>();
+      __syncthreads();  // all see the stage, and none reads the one before any more
+    }
+    copy_stage<T, W, ROWS>(
+        ring, x, weight, first_row, first_out, rows, inner, outs, stage + W::STAGES - 1);
+    if (stage < 0) {
+      continue;
+    }
+    const unsigned char* from = ring + stage % W::STAGES * S::bytes();
+    const T* xs = (const T*)(from + warps * FEW_OUTS * W::STRIDE) + 2 * part;
+    from += (warp * FEW_OUTS + lane / 4) * W::STRIDE +
+            (shift + (unsigned)stage * S::BYTES_W) % 16;
     const int count = min(W::STAGE, units - stage * W::STAGE);
 #pragma unroll UNROLL
     for (int u = 0; u < count; u++) {
       W::unit(from + u * W::UNIT_BYTES, part, [&](int step, float w0, float w1) {
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-          const float2 v = pair_at(xs[r] + u * W::UNIT + step * 8);
+          const float2 v = pair_at(xs + r * S::STEPS + u * W::UNIT + step * 8);
           c[r][0] = fmaf(v.x, w0, c[r][0]);
           c[r][1] = fmaf(v.y, w1, c[r][1]);
         }
       });
     }
-#pragma unroll
-    for (int r = 0; r < ROWS; r++) {
-      xs[r] += W::STAGE * W::UNIT;
-    }
   }
+
   const float added = bias == nullptr ? 0.f : weight_at(bias, bias_type, o);
-  const bool sets = part == 0 && first + lane / 4 < outs;
   unsigned char* to = output_at(out, out_type, (long long)first_row * outs + o);
   const long long next_row = output_at(out, out_type, outs) - (unsigned char*)out;
 #pragma unroll
@@ -151,7 +170,7 @@ __device__ __forceinline__ void few_rows(
       c[r][i] += __shfl_xor_sync(ALL_LANES, c[r][i], 1);
     }
     const float sum = c[r][0] + c[r][1];
-    if (sets && first_row + r < rows) {
+    if (part == 0 && own < outs && first_row + r < rows) {
       set_output(to, out_type, bias == nullptr ? sum : sum + added);
     }
     to += next_row;
@@ -159,6 +178,8 @@ __device__ __forceinline__ void few_rows(
 }
 
 // --- each output ------------------------------------------------------------------------------------
+//
+// A thread for an output, blocks (row, outputs).
 
 // Whether all rows of a matrix begin at a multiple of a quad.
 template <class W>
@@ -182,11 +203,11 @@ __device__ __forceinline__ void each_output(
     void* __restrict__ out, int out_type, const T* __restrict__ x,
     const unsigned char* __restrict__ weight, const void* __restrict__ bias, int bias_type,
     int inner, int outs, int chains) {
-  const int o = blockIdx.x * blockDim.x + threadIdx.x;
+  const int o = blockIdx.y * blockDim.x + threadIdx.x;
   if (o >= outs) {
     return;
   }
-  const T* v = x + (long long)blockIdx.y * inner;
+  const T* v = x + (long long)blockIdx.x * inner;
   const unsigned char* w = weight + o * row_bytes<W>(inner);
   const bool wide_x = has_wide_rows<FloatWeight<T>>(x, inner);
   const bool wide_w = has_wide_rows<W>(weight, inner);
@@ -213,7 +234,7 @@ __device__ __forceinline__ void each_output(
     sum = ((c[0] + c[4]) + (c[2] + c[6])) + ((c[1] + c[5]) + (c[3] + c[7]));
   }
   sum = bias == nullptr ? sum : sum + weight_at(bias, bias_type, o);
-  set_output(output_at(out, out_type, (long long)blockIdx.y * outs + o), out_type, sum);
+  set_output(output_at(out, out_type, (long long)blockIdx.x * outs + o), out_type, sum);
 }
 
 // --- tiles ------------------------------------------------------------------------------------------

@@ -241,13 +241,13 @@ __device__ __forceinline__ void tensor_product(
   }
 }
 
-// Fills the rows of out with the bias, for a product that adds to them. Blocks (x, row), a thread for
-// an output.
+// Fills the rows of out with the bias, for a product that adds to them. A thread for an output, blocks
+// (row, outputs).
 extern "C" __global__ void __launch_bounds__(256)
     matmul_bias_rows_bf16(void* out, int out_type, const void* bias, int bias_type, int outs) {
-  const int o = blockIdx.x * blockDim.x + threadIdx.x;
+  const int o = blockIdx.y * blockDim.x + threadIdx.x;
   if (o < outs) {
-    unsigned char* to = output_at(out, out_type, (long long)blockIdx.y * outs + o);
+    unsigned char* to = output_at(out, out_type, (long long)blockIdx.x * outs + o);
     set_output(to, out_type, weight_at(bias, bias_type, o));
   }
 }

@@ -65,18 +65,18 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 EXPORT_KERNEL(token_log_probs)
 
-// Blocks (x, token), a thread for a quad.
+// A thread for a quad, blocks (token, quads).
 template <class T>
 __device__ __forceinline__ void gradient(
     T* d_logits, const float* logits, const float* lse, const float* d_logps, const int* targets,
     int vocab) {
-  const int token = blockIdx.y;
+  const int token = blockIdx.x;
   const long long row = (long long)token * vocab;
   const bool wide = vocab % 4 == 0 && is_wide(logits, d_logits);
   const float log_sum = lse[token];
   const float d = d_logps[token];
   const int target = targets[token];
-  const int v = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
+  const int v = 4 * (blockIdx.y * blockDim.x + threadIdx.x);
   if (v >= vocab) {
     return;
   }

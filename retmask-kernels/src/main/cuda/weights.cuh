@@ -24,7 +24,7 @@ struct FloatWeight {
   static constexpr int UNIT = 8, UNIT_BYTES = 8 * sizeof(E);
   // The ring of few_rows: STAGES stages of STAGE units, rows of a stage STRIDE bytes apart, so that
   // pairs of eight rows fall into different banks.
-  static constexpr int STAGE = 128 / UNIT_BYTES, STAGES = 8, STRIDE = 128 + UNIT_BYTES;
+  static constexpr int STAGE = 256 / UNIT_BYTES, STAGES = 6, STRIDE = 256 + UNIT_BYTES;
   typedef Pack<E, 4> Quad;
 
   // Elements [at, at + 4) of a row of `columns`, zeros beyond it. `wide`: the row begins at a multiple
@@ -75,7 +75,7 @@ __device__ __forceinline__ float half_of(unsigned word) {
 struct Q8_0Weight {
   static constexpr int BLOCK = 32, BLOCK_BYTES = 34;
   static constexpr int UNIT = 32, UNIT_BYTES = 34;
-  static constexpr int STAGE = 8, STAGES = 4, STRIDE = 304;
+  static constexpr int STAGE = 8, STAGES = 5, STRIDE = 304;
   struct Quad {
     unsigned q;
     float d;
@@ -111,7 +111,7 @@ struct Q8_0Weight {
 struct Q4_0Weight {
   static constexpr int BLOCK = 32, BLOCK_BYTES = 18;
   static constexpr int UNIT = 32, UNIT_BYTES = 18;
-  static constexpr int STAGE = 16, STAGES = 4, STRIDE = 304;
+  static constexpr int STAGE = 8, STAGES = 6, STRIDE = 176;
   struct Quad {
     unsigned q;
     int shift;
@@ -149,7 +149,7 @@ struct Q4_0Weight {
 struct Q4_KWeight {
   static constexpr int BLOCK = 256, BLOCK_BYTES = 144;
   static constexpr int UNIT = 256, UNIT_BYTES = 144;
-  static constexpr int STAGE = 2, STAGES = 4, STRIDE = 304;
+  static constexpr int STAGE = 1, STAGES = 6, STRIDE = 144;
   struct Quad {
     uint4 head;
     unsigned q;
@@ -222,7 +222,7 @@ struct Q4_KWeight {
 struct Q6_KWeight {
   static constexpr int BLOCK = 256, BLOCK_BYTES = 210;
   static constexpr int UNIT = 256, UNIT_BYTES = 210;
-  static constexpr int STAGE = 1, STAGES = 4, STRIDE = 240;
+  static constexpr int STAGE = 1, STAGES = 6, STRIDE = 240;
   struct Quad {
     unsigned low, high;
     int quarter, scale;

@@ -81,14 +81,14 @@ final class CudaMatmul {
             Math.ceilDiv(rows, together),
             1,
             32 * perBlock,
-            perBlock * ringBytes(weight.dtype()));
+            ringBytes(weight.dtype(), perBlock, together * x.dtype().bytes()));
   }
 
   static void eachOutput(Gpu gpu, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
     begin(gpu, "matmul_each_", out, x, weight, bias)
         .integer(out.dtype().ordinal())
         .integer(Kernels.chains((int) x.dim(1)))
-        .run(Math.ceilDiv(weight.dim(0), 128), x.dim(0), 1, 128, 0);
+        .run(x.dim(0), Math.ceilDiv(weight.dim(0), 128), 1, 128, 0);
   }
 
   /// @param size rows and columns of a tile, 32 or 64
@@ -130,14 +130,23 @@ final class CudaMatmul {
   private static final int PRODUCT_N = 64;
   private static final int PRODUCT_BYTES = 2 * 16 * (PRODUCT_M + 4 + PRODUCT_N + 4) * Float.BYTES;
 
-  /// Shared memory of a warp of `few_rows`: stages, rows, bytes from row to row.
-  private static int ringBytes(DType weights) {
+  /// Shared memory of a block of `few_rows`: stages of rows of the weight and of x.
+  ///
+  /// @param step bytes of x for a step of the inner dimension
+  private static int ringBytes(DType weights, int warps, int step) {
     return switch (weights) {
-      case F32 -> 8 * FEW_OUTS * 160;
-      case BF16, F16 -> 8 * FEW_OUTS * 144;
-      case Q6_K -> 4 * FEW_OUTS * 240;
-      default -> 4 * FEW_OUTS * 304;
+      case F32 -> ringBytes(6, warps, 288, 64 * step);
+      case BF16, F16 -> ringBytes(6, warps, 272, 128 * step);
+      case Q8_0 -> ringBytes(5, warps, 304, 256 * step);
+      case Q4_0 -> ringBytes(6, warps, 176, 256 * step);
+      case Q4_K -> ringBytes(6, warps, 144, 256 * step);
+      case Q6_K -> ringBytes(6, warps, 240, 256 * step);
+      case I32 -> throw new IllegalArgumentException("weights of I32");
     };
+  }
+
+  private static int ringBytes(int stages, int warps, int stride, int x) {
+    return stages * (warps * FEW_OUTS * stride + x);
   }
 
   // --- backward -------------------------------------------------------------------------------

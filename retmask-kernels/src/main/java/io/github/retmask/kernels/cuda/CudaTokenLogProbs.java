@@ -107,7 +107,7 @@ final class CudaTokenLogProbs {
             .tensor(dLogps.slice(m, m + count))
             .address(targetsOfChunk)
             .integer(vocab)
-            .run(Math.ceilDiv(vocab, 4 * THREADS), count, 1, THREADS, 0);
+            .run(count, Math.ceilDiv(vocab, 4 * THREADS), 1, THREADS, 0);
         CudaMatmul.backwardInput(gpu, dHidden.slice(m, m + count), dLogits, lmHead, Accumulate.SET);
         CudaMatmul.backwardWeight(gpu, dLmHead, null, dLogits, states);
       }

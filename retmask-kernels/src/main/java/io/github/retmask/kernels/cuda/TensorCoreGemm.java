@@ -118,7 +118,7 @@ final class TensorCoreGemm implements Gemm {
         .tensor(bias)
         .integer(bias.dtype().ordinal())
         .integer(out.dim(1))
-        .run(Math.ceilDiv(out.dim(1), 256), out.dim(0), 1, 256, 0);
+        .run(out.dim(0), Math.ceilDiv(out.dim(1), 256), 1, 256, 0);
   }
 
   @Override

@@ -193,12 +193,20 @@ public final class Mutants {
           case "attention" -> List.of("Attention", "AttentionRead");
           case "attention_backward" -> List.of("AttentionBackward");
           case "token_log_probs" -> List.of("TokenLogProbs");
-          default -> stem.startsWith("matmul") ? List.of("Matmul", "BlockWeights") : List.of();
+          case "matmul", "matmul_blocks", "matmul_backward" -> List.of("Matmul", "BlockWeights");
+          default -> List.of();
         };
-    return contract()
-        .filter(part -> parts.contains(part.getSimpleName()))
-        .map(Mutants::select)
-        .toList();
+    List<DiscoverySelector> selectors =
+        new ArrayList<>(
+            contract()
+                .filter(part -> parts.contains(part.getSimpleName()))
+                .map(Mutants::select)
+                .toList());
+    if (stem.startsWith("matmul")) {
+      selectors.add(
+          selectClass(stem.equals("matmul_bf16") ? CudaGemmTest.class : CudaMatmulTest.class));
+    }
+    return selectors;
   }
 
   private static List<DiscoverySelector> allTests() throws IOException {
