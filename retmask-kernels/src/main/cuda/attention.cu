@@ -690,69 +690,115 @@ __device__ __forceinline__ void merge_spans(
 // --- masses --------------------------------------------------------------------------------------
 
 static constexpr int MASS_THREADS = 128;
-static constexpr int KEY_LANES = 8;  // lanes side by side at a key
 
-// A block takes one range of positions of one (asked query, head) and sums exp(score - top) / sum
-// over the keys in it, from scores computed once more.
+// A row times a row in shared memory, one chain; 16 bytes at a time where `aligned`.
+__device__ __forceinline__ float row_product(
+    const float* own, const float* row, int head_dim, bool aligned) {
+  float sum = 0.0f;
+  int d = 0;
+  for (; aligned && d < head_dim; d += 4) {
+    float4 x = *(const float4*)(row + d);
+    sum = fmaf(own[d], x.x, sum);
+    sum = fmaf(own[d + 1], x.y, sum);
+    sum = fmaf(own[d + 2], x.z, sum);
+    sum = fmaf(own[d + 3], x.w, sum);
+  }
+  for (; d < head_dim; d++) {
+    sum = fmaf(own[d], row[d], sum);
+  }
+  return sum;
+}
+
+__device__ __forceinline__ float row_product(
+    const float* own, const bf16* row, int head_dim, bool aligned) {
+  float sum = 0.0f;
+  int d = 0;
+  for (; aligned && d < head_dim; d += 8) {
+    uint4 x = *(const uint4*)(row + d);
+    const unsigned pairs[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      sum = fmaf(own[d + 2 * i], __uint_as_float(pairs[i] << 16), sum);
+      sum = fmaf(own[d + 2 * i + 1], __uint_as_float(pairs[i] & 0xffff0000u), sum);
+    }
+  }
+  for (; d < head_dim; d++) {
+    sum = fmaf(own[d], to_float(row[d]), sum);
+  }
+  return sum;
+}
+
+// A block takes one (asked query, head): weights exp(score - top) from scores computed once more, a
+// thread per key, 128 at a time; then a warp per range of positions adds up those inside.
 template <class T>
 __device__ __forceinline__ void sum_masses(
     float* mass, const float* tops, const float* sums, const int* queries, const int* ranges,
     const T* q, const T* k, const BatchRow* rows, const int* row_of, const PlannedHead* plan,
-    int kv_heads, int head_dim, int window, float scale) {
+    int count, int kv_heads, int head_dim, int window, float scale) {
   SHARED_MEMORY(memory);
-  float* partial = (float*)memory;  // [MASS_THREADS / KEY_LANES]
-  int range = blockIdx.x;
-  int heads = gridDim.y;
-  int head = blockIdx.y;
-  int query = blockIdx.z;
+  float* weights = (float*)memory;       // [MASS_THREADS]
+  float* own = weights + MASS_THREADS;   // [D], times scale
+  int heads = gridDim.x;
+  int head = blockIdx.x;
+  int query = blockIdx.y;
   int token = queries[query];
   int row_index = row_of[token];
   BatchRow row = rows[row_index];
   PlannedHead planned = plan[row_index * heads + head];
   size_t at = (size_t)query * heads + head;
-  float* out = mass + at * gridDim.x + range;
+  mass += at * count;
+  ranges += 2 * (size_t)query * count;
+  for (int r = threadIdx.x; r < count; r += MASS_THREADS) {
+    mass[r] = 0.0f;
+  }
   if (planned.mode == HEAD_MEAN || planned.mode == HEAD_SKIP) {
-    if (threadIdx.x == 0) {
-      *out = 0.0f;
-    }
     return;
   }
+  for (int d = threadIdx.x; d < head_dim; d += MASS_THREADS) {
+    own[d] = to_float(q[((size_t)token * heads + head) * head_dim + d]) * scale;
+  }
   Visible visible = View(planned, window).of(row.past + token - row.token_start);
-  const int* bounds = ranges + 2 * ((size_t)query * gridDim.x + range);
-  int from = max(bounds[0], visible.first());
-  int to = min(bounds[1], visible.position + 1);
-  int kv_head = head / (heads / kv_heads);
-  const T* own = q + ((size_t)token * heads + head) * head_dim;
+  int low = NO_KEY;
+  int high = 0;
+  for (int r = 0; r < count; r++) {
+    low = min(low, ranges[2 * r]);
+    high = max(high, ranges[2 * r + 1]);
+  }
+  low = max(low, visible.first());
+  high = min(high, visible.position + 1);
+  const T* keys = k + ((size_t)row.key_start * kv_heads + head / (heads / kv_heads)) * head_dim;
+  bool aligned = head_dim % (16 / sizeof(T)) == 0 && ((size_t)k & 15) == 0;
   float top = tops[at];
-  int lane = threadIdx.x % KEY_LANES;
-  int number = threadIdx.x / KEY_LANES;
-  float sum = 0.0f;
-  for (int base = from; base < to; base += MASS_THREADS / KEY_LANES) {
-    int key = base + number;
-    bool seen = key < to && visible.sees(key);
-    float score = 0.0f;
-    if (seen && planned.mode == HEAD_ATTEND) {
-      const T* of_key = k + ((size_t)(row.key_start + key) * kv_heads + kv_head) * head_dim;
-      for (int d = lane; d < head_dim; d += KEY_LANES) {
-        score = fmaf(to_float(own[d]) * scale, to_float(of_key[d]), score);
+  float share = 1.0f / sums[at];
+  for (int base = low / MASS_THREADS * MASS_THREADS; base < high; base += MASS_THREADS) {
+    __syncthreads();
+    int key = base + threadIdx.x;
+    float weight = 0.0f;
+    if (key >= low && key < high && visible.sees(key)) {
+      float score = 0.0f;
+      if (planned.mode == HEAD_ATTEND) {
+        score = row_product(own, keys + (size_t)key * kv_heads * head_dim, head_dim, aligned);
+      }
+      weight = expf(score - top) * share;
+    }
+    weights[threadIdx.x] = weight;
+    __syncthreads();
+    for (int r = threadIdx.x / WARP; r < count; r += MASS_THREADS / WARP) {
+      int from = max(ranges[2 * r] - base, 0);
+      int to = min(ranges[2 * r + 1] - base, MASS_THREADS);
+      if (from < to) {
+        float sum = 0.0f;
+#pragma unroll
+        for (int j = 0; j < MASS_THREADS; j += WARP) {
+          int i = j + threadIdx.x % WARP;
+          sum += i >= from && i < to ? weights[i] : 0.0f;
+        }
+        sum = warp_sum(sum);
+        if (threadIdx.x % WARP == 0) {
+          mass[r] += sum;
+        }
       }
     }
-#pragma unroll
-    for (int offset = KEY_LANES / 2; offset > 0; offset >>= 1) {
-      score += __shfl_xor_sync(ALL_LANES, score, offset);
-    }
-    sum += seen ? expf(score - top) : 0.0f;
-  }
-  if (lane == 0) {
-    partial[number] = sum;
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    float total = 0.0f;
-    for (int i = 0; i < MASS_THREADS / KEY_LANES; i++) {
-      total += partial[i];
-    }
-    *out = total / sums[at];
   }
 }
 
@@ -815,14 +861,14 @@ ATTENTION_FEW(attention_few_f32_8_wide, 8, 32)
 ATTENTION_MERGE(attention_merge_f32, float)
 ATTENTION_MERGE(attention_merge_bf16, bf16)
 
-// Grid (ranges, H, Q).
+// Grid (H, Q), `count` ranges per query.
 #define ATTENTION_MASS(NAME, T)                                                                    \
   extern "C" __global__ void __launch_bounds__(MASS_THREADS) NAME(                                 \
       float* mass, const float* tops, const float* sums, const int* queries, const int* ranges,    \
       const T* q, const T* k, const BatchRow* rows, const int* row_of, const PlannedHead* plan,    \
-      int kv_heads, int head_dim, int window, float scale) {                                       \
-    sum_masses(mass, tops, sums, queries, ranges, q, k, rows, row_of, plan, kv_heads, head_dim,    \
-               window, scale);                                                                     \
+      int count, int kv_heads, int head_dim, int window, float scale) {                            \
+    sum_masses(mass, tops, sums, queries, ranges, q, k, rows, row_of, plan, count, kv_heads,       \
+               head_dim, window, scale);                                                           \
   }                                                                                                \
   EXPORT_KERNEL(NAME)
 

@@ -369,11 +369,12 @@ final class CudaAttention {
           .address(rows.rows())
           .address(rows.rowOf())
           .address(plan.heads())
+          .integer(perQuery)
           .integer(kvHeads())
           .integer(headDim())
           .integer(spec.window())
           .real(spec.scale())
-          .run(perQuery, heads(), count, MASS_THREADS, MASS_THREADS / 8 * Float.BYTES);
+          .run(heads(), count, 1, MASS_THREADS, (MASS_THREADS + headDim()) * Float.BYTES);
     }
   }
 }
