@@ -7,6 +7,8 @@ import io.github.retmask.backend.AttentionSpec;
 import io.github.retmask.backend.BatchLayout;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Ops;
+import io.github.retmask.backend.TokenDraw;
+import io.github.retmask.generate.Sampling;
 import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.tensor.DType;
@@ -56,6 +58,7 @@ final class GpuOps {
     elementwise();
     lmHead();
     optimizer();
+    sampler();
     arena.close();
   }
 
@@ -119,6 +122,9 @@ final class GpuOps {
     Tensor weight = normal("weight", 1, type, c);
     double bytes = size((long) t * c);
     time("rms_norm", 0, 2 * bytes, () -> ops.rmsNorm(out, rstd, x, weight, 1e-5f));
+    Tensor branch = activation("branch", t, c);
+    time(
+        "add_rms_norm", 0, 4 * bytes, () -> ops.addRmsNorm(out, rstd, x, x, branch, weight, 1e-5f));
     Tensor dx = activation("dx", t, c);
     Tensor dWeight = arena.floats("d_weight", c);
     time(
@@ -317,7 +323,25 @@ final class GpuOps {
     Tensor v = arena.floats("v", n / 8, 8);
     AdamWStep step = new AdamWStep(1, 1e-5, 0.9, 0.999, 1e-8, 0.01, 1);
     time("adamw", 0, 28.0 * n, () -> ops.adamW(param, grad, m, v, step));
+    Tensor half = arena.allocate("half", DType.BF16, n / 8, 8);
+    time("adamw_bf16", 0, 30.0 * n, () -> ops.adamW(half, param, grad, m, v, step));
     time("sum_of_squares", 2.0 * n, 4.0 * n, () -> ops.sumOfSquares(grad));
+    next();
+  }
+
+  /// Tokens of eight rows; the time includes the wait for them.
+  private void sampler() {
+    int rows = 8;
+    Tensor logits = normal("logits", 2, DType.F32, rows, shape.vocab());
+    List<TokenDraw> greedy = new ArrayList<>();
+    List<TokenDraw> filtered = new ArrayList<>();
+    for (int m = 0; m < rows; m++) {
+      greedy.add(Sampling.GREEDY.draw(m, 0));
+      filtered.add(new Sampling(0.7, 50, 0.95, 0, 1, 1).draw(m, 0));
+    }
+    double bytes = 4.0 * rows * shape.vocab();
+    time("draw_greedy", 0, bytes, () -> ops.drawTokens(logits, greedy));
+    time("draw_top_k_top_p", 0, bytes, () -> ops.drawTokens(logits, filtered));
     next();
   }
 }

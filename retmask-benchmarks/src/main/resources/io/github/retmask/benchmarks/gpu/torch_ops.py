@@ -80,6 +80,15 @@ del table
 
 x, w = rand(T, C), rand(C)
 timed("rms_norm", (lambda f: lambda: f(x, w))(compiled(norm)))
+branch = rand(T, C)
+
+
+def add_norm(x, y, w):
+    s = x + y
+    return s, norm(s, w)
+
+
+timed("add_rms_norm", (lambda f: lambda: f(x, branch, w))(compiled(add_norm)))
 timed("rms_norm_backward", backward_of(compiled(norm), x, w))
 
 q, cos, sin = rand(T, H, D), rand(T, 1, D // 2, dtype=torch.float32), rand(T, 1, D // 2, dtype=torch.float32)
@@ -156,7 +165,30 @@ param = torch.nn.Parameter(rand(shape["parameters"], dtype=torch.float32))
 param.grad = torch.randn_like(param)
 adamw = torch.optim.AdamW([param], lr=1e-5, fused=True)
 timed("adamw", adamw.step)
-timed("sum_of_squares", lambda: torch.linalg.vector_norm(param.grad))
+half = torch.empty_like(param, dtype=torch.bfloat16)
+
+
+def step_and_round():
+    adamw.step()
+    half.copy_(param.detach())
+
+
+timed("adamw_bf16", step_and_round)
+timed("sum_of_squares", lambda: torch.linalg.vector_norm(param.grad).item())
+del param, adamw, half
+
+logits = rand(8, V, scale=2.0, dtype=torch.float32)
+
+
+def draw():
+    values, ids = torch.topk(logits / 0.7, 50)
+    p = torch.softmax(values, -1)
+    p = p.masked_fill(p.cumsum(-1) - p >= 0.95, 0)
+    return ids.gather(1, torch.multinomial(p, 1)).tolist()
+
+
+timed("draw_greedy", lambda: logits.argmax(-1).tolist())
+timed("draw_top_k_top_p", draw)
 
 print(
     json.dumps(

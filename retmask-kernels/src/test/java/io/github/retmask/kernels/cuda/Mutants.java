@@ -120,7 +120,6 @@ public final class Mutants {
       }
       try (EmulatedGpu.OtherKernels _ = EmulatedGpu.load(mutant.library())) {
         Failure failure = run(testsOf(mutant.stem));
-        failure = failure != null ? failure : run(allTests());
         EmulatedGpu.recover();
         System.out.printf(
             "%s: %s: %s%n",
@@ -180,60 +179,38 @@ public final class Mutants {
 
   // --- tests ----------------------------------------------------------------------------------
 
-  /// The parts of the contract that are about a kernel file.
+  /// What tests a kernel file, beside models: parts of the contract, and a class of this package.
   private static List<DiscoverySelector> testsOf(String stem) {
-    List<String> parts =
-        switch (stem) {
-          case "rows", "elementwise" -> List.of("Rows");
-          case "rms_norm" -> List.of("RmsNorm");
-          case "rope" -> List.of("Rope");
-          case "swiglu" -> List.of("Swiglu");
-          case "head_gate" -> List.of("HeadGate");
-          case "adamw" -> List.of("AdamW");
-          case "attention" -> List.of("Attention", "AttentionRead");
-          case "attention_backward" -> List.of("AttentionBackward");
-          case "token_log_probs" -> List.of("TokenLogProbs");
-          case "matmul", "matmul_blocks", "matmul_backward" -> List.of("Matmul", "BlockWeights");
-          default -> List.of();
-        };
-    List<DiscoverySelector> selectors =
-        new ArrayList<>(
-            contract()
-                .filter(part -> parts.contains(part.getSimpleName()))
-                .map(Mutants::select)
-                .toList());
-    if (stem.startsWith("matmul")) {
-      selectors.add(
-          selectClass(stem.equals("matmul_bf16") ? CudaGemmTest.class : CudaMatmulTest.class));
+    return switch (stem) {
+      case "rows", "elementwise" -> tests(CudaRowOpsTest.class, "Rows");
+      case "rms_norm" -> tests(CudaRowOpsTest.class, "RmsNorm");
+      case "rope" -> tests(CudaRowOpsTest.class, "Rope");
+      case "swiglu" -> tests(CudaRowOpsTest.class, "Swiglu");
+      case "head_gate" -> tests(CudaRowOpsTest.class, "HeadGate");
+      case "adamw" -> tests(CudaRowOpsTest.class, "AdamW");
+      case "attention" -> tests(CudaAttentionTest.class, "Attention", "AttentionRead");
+      case "attention_backward" -> tests(CudaAttentionTest.class, "AttentionBackward");
+      case "flash_attention", "flash_attention_backward", "flash_decoding" ->
+          tests(CudaAttentionTest.class);
+      case "matmul", "matmul_blocks", "matmul_backward" ->
+          tests(CudaMatmulTest.class, "Matmul", "BlockWeights");
+      case "matmul_bf16" -> tests(CudaGemmTest.class);
+      case "token_log_probs" -> tests(CudaMatmulTest.class, "TokenLogProbs");
+      case "sampler" -> tests(CudaSamplerTest.class);
+      default -> throw new IllegalArgumentException("mutants: no tests are named for " + stem);
+    };
+  }
+
+  private static List<DiscoverySelector> tests(Class<?> own, String... ofContract) {
+    List<DiscoverySelector> selectors = new ArrayList<>();
+    for (Class<?> part : KernelsContract.class.getDeclaredClasses()) {
+      if (part.isAnnotationPresent(Nested.class)
+          && List.of(ofContract).contains(part.getSimpleName())) {
+        selectors.add(selectNestedClass(List.of(CudaKernelsTest.class), part));
+      }
     }
+    selectors.add(selectClass(own));
     return selectors;
-  }
-
-  private static List<DiscoverySelector> allTests() throws IOException {
-    List<DiscoverySelector> selectors = new ArrayList<>(contract().map(Mutants::select).toList());
-    try (Stream<Path> files =
-        Files.list(Path.of("target/test-classes/io/github/retmask/kernels/cuda"))) {
-      files
-          .map(f -> Objects.requireNonNull(f.getFileName()).toString())
-          .filter(
-              name -> name.matches("Cuda\\w*Test\\.class") && !name.startsWith("CudaKernelsTest"))
-          .sorted()
-          .forEach(
-              name ->
-                  selectors.add(
-                      selectClass(
-                          Mutants.class.getPackageName() + "." + name.replace(".class", ""))));
-    }
-    return selectors;
-  }
-
-  private static Stream<Class<?>> contract() {
-    return Arrays.stream(KernelsContract.class.getDeclaredClasses())
-        .filter(c -> c.isAnnotationPresent(Nested.class));
-  }
-
-  private static DiscoverySelector select(Class<?> part) {
-    return selectNestedClass(List.of(CudaKernelsTest.class), part);
   }
 
   /// Null when all pass, else the first failure.
