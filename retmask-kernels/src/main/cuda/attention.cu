@@ -770,6 +770,7 @@ __device__ __forceinline__ void sum_masses(
   bool aligned = head_dim % (16 / sizeof(T)) == 0 && ((size_t)k & 15) == 0;
   float top = tops[at];
   float share = 1.0f / sums[at];
+#pragma unroll 1
   for (int base = low / MASS_THREADS * MASS_THREADS; base < high; base += MASS_THREADS) {
     __syncthreads();
     int key = base + threadIdx.x;
@@ -783,6 +784,7 @@ __device__ __forceinline__ void sum_masses(
     }
     weights[threadIdx.x] = weight;
     __syncthreads();
+#pragma unroll 1
     for (int r = threadIdx.x / WARP; r < count; r += MASS_THREADS / WARP) {
       int from = max(ranges[2 * r] - base, 0);
       int to = min(ranges[2 * r + 1] - base, MASS_THREADS);
