@@ -173,8 +173,14 @@ public abstract class SharedForwardContract {
     for (ModelConfig config : configs()) {
       Transformer model = RandomModel.transformer(config, ops, memory, 4);
       int[] prompt = RandomModel.ids(config, 23, 5);
+      List<HeadMask> masks = masks(model);
+      List<float[][]> alone = new ArrayList<>();
+      List<float[]> decodedAlone = new ArrayList<>();
+      for (HeadMask mask : masks) {
+        alone.add(alone(model, mask, prompt));
+        decodedAlone.add(decodedAlone(model, mask, prompt, 3));
+      }
       for (int chunk : new int[] {1, 5, 23}) {
-        List<HeadMask> masks = masks(model);
         try (KvCache cache = new KvCache(model, masks.size(), 30)) {
           for (int from = 0; from < prompt.length; from += chunk) {
             int to = Math.min(prompt.length, from + chunk);
@@ -182,7 +188,7 @@ public abstract class SharedForwardContract {
             for (int r = 0; r < masks.size(); r++) {
               assertThat(got[r])
                   .as("chunk of %d to %d under %s", chunk, to, masks.get(r))
-                  .isEqualTo(alone(model, masks.get(r), prompt)[to - 1]);
+                  .isEqualTo(alone.get(r)[to - 1]);
             }
           }
           int[] longer = Arrays.copyOf(prompt, prompt.length + 1);
@@ -192,7 +198,7 @@ public abstract class SharedForwardContract {
           for (int r = 0; r < masks.size(); r++) {
             assertThat(got[r])
                 .as("decode after chunks of %d under %s", chunk, masks.get(r))
-                .isEqualTo(decodedAlone(model, masks.get(r), prompt, 3));
+                .isEqualTo(decodedAlone.get(r));
           }
         }
       }
@@ -347,6 +353,13 @@ public abstract class SharedForwardContract {
               new AblationSweep.Sequence(RandomModel.ids(config, 19, 12), 0, 18),
               new AblationSweep.Sequence(RandomModel.ids(config, 7, 13), 5, 0, 3, 4, 6),
               new AblationSweep.Sequence(RandomModel.ids(config, 1, 14), 1, 0));
+      List<float[][][]> wanted = new ArrayList<>(); // per mask [sequence][token][C]
+      for (HeadMask mask : masks) {
+        wanted.add(
+            sequences.stream()
+                .map(sequence -> aloneOfPrompt(model, mask, sequence))
+                .toArray(float[][][]::new));
+      }
       for (int tokens : new int[] {1, 19, 27, 90, 100_000}) {
         List<float[][][]> seen = new ArrayList<>(); // per mask [sequence][chosen][C]
         for (int m = 0; m < masks.size(); m++) {
@@ -369,7 +382,7 @@ public abstract class SharedForwardContract {
         for (int m = 0; m < masks.size(); m++) {
           for (int s = 0; s < sequences.size(); s++) {
             AblationSweep.Sequence sequence = sequences.get(s);
-            float[][] want = aloneOfPrompt(model, masks.get(m), sequence);
+            float[][] want = wanted.get(m)[s];
             for (int t = 0; t < sequence.chosen().length; t++) {
               assertThat(seen.get(m)[s][t])
                   .as("%d tokens, sequence %d under %s", tokens, s, masks.get(m))
