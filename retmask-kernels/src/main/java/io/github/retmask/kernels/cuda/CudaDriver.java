@@ -8,8 +8,6 @@ import jcuda.driver.CUcontext;
 import jcuda.driver.CUdevice;
 import jcuda.driver.CUdevice_attribute;
 import jcuda.driver.CUdeviceptr;
-import jcuda.driver.CUevent;
-import jcuda.driver.CUevent_flags;
 import jcuda.driver.CUfunction;
 import jcuda.driver.CUfunction_attribute;
 import jcuda.driver.CUmodule;
@@ -106,12 +104,6 @@ final class CudaDriver implements AutoCloseable {
   /// Streaming multiprocessors of the device.
   int multiprocessors() {
     return attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
-  }
-
-  /// Compute capability, 10 times major plus minor: 90 for Hopper.
-  int capability() {
-    return 10 * attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
-        + attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
   }
 
   /// Bytes of shared memory that a block may ask for.
@@ -267,26 +259,6 @@ final class CudaDriver implements AutoCloseable {
               .formatted(kernel, first, gridX, gridY, gridZ, threads, sharedBytes));
     }
     lastLaunch = kernel;
-  }
-
-  // --- time -----------------------------------------------------------------------------------
-
-  /// A point in the stream's time.
-  CUevent mark() {
-    CUevent event = new CUevent();
-    check(JCudaDriver.cuEventCreate(event, CUevent_flags.CU_EVENT_DEFAULT), "make an event");
-    check(JCudaDriver.cuEventRecord(event, stream), "record an event");
-    return event;
-  }
-
-  /// Seconds between two marks; both end.
-  double seconds(CUevent from, CUevent to) {
-    float[] milliseconds = new float[1];
-    check(JCudaDriver.cuEventSynchronize(to), "wait for an event after " + lastLaunch);
-    check(JCudaDriver.cuEventElapsedTime(milliseconds, from, to), "read the time");
-    check(JCudaDriver.cuEventDestroy(from), "drop an event");
-    check(JCudaDriver.cuEventDestroy(to), "drop an event");
-    return milliseconds[0] / 1e3;
   }
 
   private void check(int rc, String what) {
