@@ -34,14 +34,31 @@ public final class Transformer implements AutoCloseable {
   private TensorArena ropeMemory;
   private int ropePositions;
 
-  /// A transformer over weights that outlive it.
+  /// A transformer over weights that outlive it, with the activations that the backend has for their
+  /// type.
   public Transformer(ModelConfig config, Weights weights, Ops ops) {
+    this(
+        config,
+        weights,
+        ops,
+        ops.activations(weights.layers().getFirst().qProj().weight().dtype()));
+  }
+
+  /// @param weights outlive it
+  /// @param activations F32, or BF16 where [Ops#activations] of BF16 is: a product then rounds a weight
+  ///   of another type to BF16 on every call, to the bits of one that is stored rounded
+  public Transformer(ModelConfig config, Weights weights, Ops ops, DType activations) {
+    if (activations != ops.activations(activations)) {
+      throw new IllegalArgumentException(
+          "transformer: activations of %s, which the backend %s does not have"
+              .formatted(activations, ops.backend()));
+    }
     this.config = config;
     this.ops = ops;
     this.ropeMemory = ops.arena(TensorArena.Lifetime.MODEL);
     this.weightMemory = ops.arena(TensorArena.Lifetime.MODEL);
     this.weights = placed(weights);
-    this.activations = ops.activations(weights.layers().getFirst().qProj().weight().dtype());
+    this.activations = activations;
     for (int l = 0; l < config.layerCount(); l++) {
       layers.add(new DecoderLayer(l, config, config.layers().get(l), this.weights.layers().get(l)));
     }

@@ -16,6 +16,9 @@ public final class AdamW {
   /// Added to the norm before dividing by it, as torch's `clip_grad_norm_` does.
   private static final double CLIP_EPS = 1e-6;
 
+  /// Gradient and both moments.
+  static final int BYTES_PER_PARAMETER = 3 * Float.BYTES;
+
   private final Weights parameters;
   private final Weights stored; // what the model reads: the parameters, or matrices in BF16
   private final Weights gradients;

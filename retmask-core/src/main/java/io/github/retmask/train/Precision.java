@@ -4,7 +4,7 @@ package io.github.retmask.train;
 public enum Precision {
   /// F32.
   F32,
-  /// Matrices in BF16, rounded after every step from F32 masters that the optimiser updates
-  /// (Micikevicius et al. 2018). A backend that computes with BF16 activations then does.
+  /// Matrices rounded to BF16 from F32 masters that the optimiser updates (Micikevicius et al. 2018). A
+  /// backend that computes with BF16 activations then does.
   BF16
 }

@@ -17,7 +17,7 @@ import java.util.function.Function;
 
 /// Runs the optimiser steps of a [StepSource] over the F32 weights of a model, with a log and
 /// checkpoints in a folder. Beside a step's activations it holds 16 bytes per parameter: weight,
-/// gradient and both moments; with [Precision#BF16] 18.
+/// gradient and both moments; with [Precision#BF16] 18, or 16 on a GPU whose memory is short.
 ///
 /// **Exact resume.** Whatever stopped a training, running it again into the same folder continues
 /// after the newest checkpoint and ends with the same weights and the same `metrics.jsonl`, byte
@@ -104,9 +104,26 @@ public final class Trainer implements AutoCloseable {
     this.memory = ops.arena(TensorArena.Lifetime.MODEL);
     this.stepMemory = ops.arena(TensorArena.Lifetime.STEP);
     this.weights = initial.apply(memory);
-    Weights stored = options.precision() == Precision.F32 ? weights : rounded(weights);
-    this.model = new Transformer(config, stored, ops);
+    Weights stored = roundsWeights() ? rounded(weights) : weights;
+    DType activations =
+        options.precision() == Precision.BF16 ? ops.activations(DType.BF16) : DType.F32;
+    this.model = new Transformer(config, stored, ops, activations);
     this.optimizer = new AdamW(weights, stored, options.optimizer(), ops, memory);
+  }
+
+  /// Whether the model reads copies of the weights in BF16. A backend with BF16 activations rounds to
+  /// the same bits in every product; copies, 2 bytes per parameter, spare it that, and are kept while
+  /// they take at most half of what the optimiser leaves free.
+  private boolean roundsWeights() {
+    if (options.precision() == Precision.F32) {
+      return false;
+    }
+    if (ops.activations(DType.BF16) != DType.BF16) {
+      return true; // computes in F32: the copies are what rounds
+    }
+    long parameters = weights.tensors().stream().mapToLong(Tensor::size).sum();
+    long left = ops.freeBytes() - AdamW.BYTES_PER_PARAMETER * parameters;
+    return DType.BF16.bytes(parameters) <= left / 2;
   }
 
   /// Matrices in BF16; vectors are few and stay.

@@ -52,7 +52,7 @@ final class CudaMatmul {
   }
 
   /// The weight itself, or a copy that is rounded to BF16.
-  private static Tensor inBf16(Gpu gpu, Tensor weight) {
+  static Tensor inBf16(Gpu gpu, Tensor weight) {
     if (weight.dtype() == DType.BF16) {
       return weight;
     }

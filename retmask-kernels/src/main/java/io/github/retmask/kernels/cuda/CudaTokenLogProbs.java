@@ -71,8 +71,9 @@ final class CudaTokenLogProbs {
       @Nullable Tensor dLmHead,
       @Nullable Tensor dLogps,
       Tensor hidden,
-      Tensor lmHead,
+      Tensor weight,
       Tensor targets) {
+    Tensor lmHead = hidden.dtype() == DType.BF16 ? CudaMatmul.inBf16(gpu, weight) : weight;
     long vocab = lmHead.dim(0);
     long tokens = hidden.dim(0);
     long size = Math.max(1, Math.min(tokens, Math.max(MIN_TOKENS, most / vocab)));

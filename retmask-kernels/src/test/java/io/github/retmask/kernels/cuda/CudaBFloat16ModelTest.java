@@ -224,6 +224,43 @@ class CudaBFloat16ModelTest {
     }
   }
 
+  @Test
+  void weightsInF32GiveTheBitsOfThoseThatAreStoredRounded() {
+    Random random = new Random(8);
+    Weights exact =
+        onCpu
+            .weights()
+            .map(
+                t -> {
+                  float[] values = t.toFloats();
+                  for (int i = 0; t.shape().rank() > 1 && i < values.length; i++) {
+                    values[i] *= 1 + 0.01f * random.nextFloat();
+                  }
+                  return host.floats(t.name(), t.shape().dims()).copyFrom(values);
+                });
+    Weights rounded =
+        exact.map(
+            t -> {
+              if (t.shape().rank() == 1) {
+                return t;
+              }
+              Tensor halves = host.allocate(t.name(), DType.BF16, t.shape().dims());
+              cpu.cast(halves, t);
+              return halves;
+            });
+    Ops ops = new Ops(gpu);
+    try (Transformer got = new Transformer(onGpu.config(), exact, ops, DType.BF16);
+        Transformer want = new Transformer(onGpu.config(), rounded, ops)) {
+      assertThat(got.activations()).isEqualTo(want.activations());
+      assertThat(logits(got, masked(), gpuStep)).isEqualTo(logits(want, masked(), gpuStep));
+      List<float[]> gradients = gradients(got, gpu, gpuStep, GradientCheckpointing.ON);
+      List<float[]> wanted = gradients(want, gpu, gpuStep, GradientCheckpointing.ON);
+      for (int i = 0; i < wanted.size(); i++) {
+        assertThat(gradients.get(i)).as("gradient %d", i).isEqualTo(wanted.get(i));
+      }
+    }
+  }
+
   private List<float[]> gradients(
       Transformer model, Kernels kernels, TensorArena step, GradientCheckpointing checkpointing) {
     Ops ops = new Ops(kernels);
