@@ -31,6 +31,7 @@ public final class GpuBenchmark {
   private final Map<String, String> options;
   private final List<GpuOps.Row> rows = new ArrayList<>();
   private @Nullable JsonNode torch;
+  private long free; // bytes of the device, before anything is allocated
 
   private GpuBenchmark(Map<String, String> options) {
     this.options = options;
@@ -76,6 +77,7 @@ public final class GpuBenchmark {
     ObjectNode result = JSON.createObjectNode();
     try (Kernels kernels = Backends.open("cuda", Runtime.getRuntime().availableProcessors())) {
       Ops ops = new Ops(kernels);
+      free = ops.freeBytes();
       System.out.println("device: " + kernels.device() + ", activations and matrices " + type);
       torch = peer == null ? null : peer.ops(shape, type);
       System.out.println(
@@ -144,6 +146,16 @@ public final class GpuBenchmark {
     return String.format(Locale.ROOT, "%.0f", 100 * least / row.seconds());
   }
 
+  /// Operations per second of the faster matrix product, ours or torch's.
+  private double matmulRate() {
+    double best = 0;
+    for (GpuOps.Row row : rows) {
+      best = row.op().equals("matmul") ? Math.max(best, row.flop() / row.seconds()) : best;
+    }
+    double theirs = torch == null ? 0 : torch.path("seconds").path("matmul").asDouble(0);
+    return theirs == 0 ? best : Math.max(best, matmulFlop() / theirs);
+  }
+
   private double matmulFlop() {
     GpuShape s = options.containsKey("--tiny") ? GpuShape.TINY : GpuShape.LLAMA_8B;
     return 2.0 * s.tokens() * s.hidden() * s.intermediate();
@@ -155,13 +167,30 @@ public final class GpuBenchmark {
     List<GpuModel> shapes =
         tiny ? List.of(GpuModel.TINY) : List.of(GpuModel.LLAMA_1B, GpuModel.LLAMA_8B);
     for (GpuModel shape : shapes) {
-      Map<String, Double> seconds = new LinkedHashMap<>(shape.generate(ops, type));
-      if (shape != GpuModel.LLAMA_8B) { // F32 weights, gradients and moments of 8B need 128 GB
-        seconds.putAll(shape.train(ops, tiny ? 16 : 2048));
+      Map<String, Double> seconds = shape.generate(ops, type);
+      Map<String, Double> training;
+      try {
+        training = shape.train(ops, type, free);
+      } catch (OutOfMemoryError e) {
+        training = Map.of();
+        System.out.println(shape.name() + ": training does not fit: " + e.getMessage());
       }
       JsonNode other = peer == null ? null : peer.model(shape, type);
       result.set(shape.name(), JSON.valueToTree(seconds));
+      result.set(shape.name() + "-training", JSON.valueToTree(training));
       result.set(shape.name() + "-torch", other);
+      if (!training.isEmpty()) {
+        double step = training.get("training_step");
+        seconds.put("training_step", step);
+        System.out.printf(
+            Locale.ROOT,
+            "%-30s %.0f tokens, %.1f GB of memory, %.1f TFLOP/s, %.0f %% of the matrix product%n",
+            shape.name() + " training",
+            training.get("training_tokens"),
+            training.get("training_bytes") * 1e-9,
+            training.get("training_flop") / step * 1e-12,
+            100 * training.get("training_flop") / step / matmulRate());
+      }
       for (Map.Entry<String, Double> one : seconds.entrySet()) {
         double theirs =
             other == null

@@ -17,20 +17,30 @@ import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import io.github.retmask.train.AdamW;
-import io.github.retmask.train.CrossEntropyLoss;
+import io.github.retmask.train.DpoLoss;
 import io.github.retmask.train.Example;
 import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.LabelledBatch;
-import io.github.retmask.train.LogProbs;
+import io.github.retmask.train.LrSchedule;
+import io.github.retmask.train.PairLogProbs;
+import io.github.retmask.train.Precision;
+import io.github.retmask.train.StepSource;
+import io.github.retmask.train.Trainer;
+import io.github.retmask.train.TrainingStart;
 import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.stream.Stream;
 
 /// A whole Llama of random weights: seconds of a prefill, of a decoding step of one row and of twins
-/// (one intact, one with a quarter of the heads off), and of a training step.
+/// (one intact, one with a quarter of the heads off), and of a DPO step.
 ///
 /// @param name of the shape
 /// @param layers L
@@ -42,6 +52,7 @@ import java.util.Random;
 /// @param tied whether the LM head is the embedding
 /// @param prompt tokens of the prefill
 /// @param steps decoding steps that are timed
+/// @param trained tokens of each row of the pair that is trained on
 record GpuModel(
     String name,
     int layers,
@@ -52,15 +63,16 @@ record GpuModel(
     int vocab,
     boolean tied,
     int prompt,
-    int steps) {
+    int steps,
+    int trained) {
 
   static final GpuModel LLAMA_1B =
-      new GpuModel("llama-1b", 16, 2048, 32, 8, 8192, 128_256, true, 8192, 64);
+      new GpuModel("llama-1b", 16, 2048, 32, 8, 8192, 128_256, true, 8192, 64, 2048);
   static final GpuModel LLAMA_8B =
-      new GpuModel("llama-8b", 32, 4096, 32, 8, 14_336, 128_256, false, 8192, 64);
+      new GpuModel("llama-8b", 32, 4096, 32, 8, 14_336, 128_256, false, 8192, 64, 2048);
 
   /// Small enough for an emulated GPU.
-  static final GpuModel TINY = new GpuModel("tiny", 2, 64, 4, 2, 96, 200, true, 24, 2);
+  static final GpuModel TINY = new GpuModel("tiny", 2, 64, 4, 2, 96, 200, true, 24, 2, 16);
 
   /// Sizes in a form that the peer reads.
   Map<String, Object> json() {
@@ -75,6 +87,7 @@ record GpuModel(
     json.put("tied", tied);
     json.put("prompt", prompt);
     json.put("steps", steps);
+    json.put("trained", trained);
     return json;
   }
 
@@ -101,7 +114,7 @@ record GpuModel(
   }
 
   private interface Use {
-    void of(Transformer model, Weights weights, TensorArena memory) throws IOException;
+    void of(Transformer model) throws IOException;
   }
 
   private void with(Ops ops, DType type, Use use) throws IOException {
@@ -114,7 +127,7 @@ record GpuModel(
           architecture.weights(
               config, json, (tensor, dims) -> random.normal(memory, tensor, 0.02, type, dims));
       try (Transformer model = new Transformer(config, weights, ops)) {
-        use.of(model, weights, memory);
+        use.of(model);
       }
     }
   }
@@ -125,7 +138,7 @@ record GpuModel(
     with(
         ops,
         type,
-        (model, _, _) -> {
+        model -> {
           List<HeadId> off = new ArrayList<>();
           for (int l = 0; l < layers; l++) {
             for (int h = 0; h < heads; h += 4) {
@@ -199,37 +212,117 @@ record GpuModel(
     }
   }
 
-  /// Seconds of a training step in F32 over one row of `tokens` tokens.
-  Map<String, Double> train(Ops ops, int tokens) throws IOException {
-    Map<String, Double> seconds = new LinkedHashMap<>();
-    with(
-        ops,
-        DType.F32,
-        (model, weights, memory) -> {
-          AdamW optimizer = new AdamW(weights, AdamW.Options.RETMASK, ops, memory);
-          int[] ids = new Random(2).ints(tokens + 1, 0, vocab).toArray();
-          LabelledBatch batch = LabelledBatch.of(List.of(Example.of(ids)), model.noMask());
-          CrossEntropyLoss loss = CrossEntropyLoss.over(batch);
-          try (TensorArena step = ops.arena(TensorArena.Lifetime.STEP)) {
-            for (int s = 1; s <= 3; s++) {
-              step.reset();
-              long start = System.nanoTime();
-              LogProbs.gradients(
-                  optimizer.gradients(),
-                  null,
-                  model,
-                  batch,
-                  loss,
-                  loss.units(),
-                  GradientCheckpointing.ON,
-                  step);
-              double norm = optimizer.gradientNorm();
-              optimizer.step(s, 1e-4, norm);
-              optimizer.gradientNorm(); // waits for the update
-              seconds.put("training_step", (System.nanoTime() - start) / 1e9);
+  /// Seconds of a DPO step over one pair of rows of [#trained] tokens, the last half of each labelled,
+  /// full fine-tuning from F32 masters with gradient checkpointing; bytes of the device that are taken
+  /// then, and its tokens and model operations (6 per token and matrix element; attention of half the keys).
+  ///
+  /// @param type of the matrices and activations that compute
+  /// @param free bytes of the device before anything was allocated
+  Map<String, Double> train(Ops ops, DType type, long free) throws IOException {
+    RandomTensors random = new RandomTensors(ops);
+    ConfigReader json = config();
+    Architecture architecture = Architecture.of(json);
+    ModelConfig config = architecture.config(json);
+    Map<String, Double> measured = new LinkedHashMap<>();
+    Trainer.Options options =
+        new Trainer.Options(
+            new LrSchedule.Constant(1e-6, 0),
+            AdamW.Options.RETMASK,
+            Pairs.STEPS,
+            Pairs.STEPS,
+            GradientCheckpointing.ON,
+            type == DType.BF16 ? Precision.BF16 : Precision.F32);
+    Path folder = Files.createTempDirectory("retmask-gpu-training");
+    try (Trainer trainer =
+        new Trainer(
+            config,
+            memory ->
+                architecture.weights(
+                    config,
+                    json,
+                    (name, dims) -> random.normal(memory, name, 0.02, DType.F32, dims)),
+            ops,
+            options,
+            new Pairs(this))) {
+      long[] start = {0};
+      trainer.run(
+          folder,
+          TrainingStart.RESTART,
+          _ -> {},
+          progress -> {
+            long now = System.nanoTime();
+            if (progress.step() == Pairs.TIMED) { // the ones before warm up
+              measured.put("training_step", (now - start[0]) / 1e9);
+              measured.put("training_bytes", (double) (free - ops.freeBytes()));
+              throw new Done();
             }
-          }
-        });
-    return seconds;
+            start[0] = now;
+          });
+    } catch (Done _) {
+      double matrices =
+          (double) layers * (hidden * (2.0 * hidden + 2.0 * kvWidth() + 3.0 * intermediate));
+      double attention = 2.0 * layers * hidden * trained; // scores and values of half the keys
+      double head = (double) vocab * hidden / 2; // of labelled tokens
+      measured.put("training_tokens", 2.0 * trained);
+      measured.put("training_flop", 2.0 * trained * (6 * (matrices + head) + 3 * attention));
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IOException("interrupted", e);
+    } finally {
+      deleteAll(folder);
+    }
+    return measured;
+  }
+
+  private int kvWidth() {
+    return hidden / heads * kvHeads;
+  }
+
+  private static void deleteAll(Path folder) throws IOException {
+    try (Stream<Path> files = Files.walk(folder)) {
+      for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
+        Files.delete(file);
+      }
+    }
+  }
+
+  /// Enough steps were timed.
+  private static final class Done extends RuntimeException {
+    private static final long serialVersionUID = 1;
+  }
+
+  /// The same pair in every step.
+  private record Pairs(GpuModel model) implements StepSource {
+    static final int TIMED = 3; // step
+    static final int STEPS = 1000; // never reached
+
+    @Override
+    public long steps() {
+      return STEPS;
+    }
+
+    @Override
+    public double epoch(long stepsDone) {
+      return 1;
+    }
+
+    @Override
+    public List<MicroBatch> step(long index) {
+      Random random = new Random(2);
+      List<Example> rows = new ArrayList<>();
+      for (int row = 0; row < 2; row++) {
+        float[] labelled = new float[model.trained];
+        Arrays.fill(labelled, model.trained / 2, model.trained, 1);
+        rows.add(new Example(random.ints(model.trained, 0, model.vocab).toArray(), labelled));
+      }
+      DpoLoss loss = new DpoLoss(0.1, 0, List.of(new PairLogProbs(0, 0)));
+      return List.of(
+          new MicroBatch(LabelledBatch.of(rows, HeadMask.none(model.layers, model.heads)), loss));
+    }
+
+    @Override
+    public Map<String, String> options() {
+      return Map.of("pairs", "random");
+    }
   }
 }

@@ -1,4 +1,4 @@
-"""A Llama of random weights in transformers: seconds of prefill, decoding steps and a training step.
+"""A Llama of random weights in transformers: seconds of prefill, decoding steps and a DPO step.
 
 Called as: python torch_model.py '{"layers": ..., ...}' bf16|f32; prints one JSON object.
 """
@@ -52,13 +52,55 @@ def generate(rows, prefill, decode):
 
 generate(1, "prefill", "decode")
 generate(2, "twin_prefill", "twin_decode")
+peak = torch.cuda.max_memory_allocated()
+del model
+torch.cuda.empty_cache()
+torch.cuda.reset_peak_memory_stats()
+failed = {}
+
+
+def train():
+    """F32 masters, BF16 by autocast, gradient checkpointing, fused AdamW; one pair of rows."""
+    with torch.device("cuda"):
+        policy = LlamaForCausalLM._from_config(config, attn_implementation="sdpa")
+    policy.train()
+    policy.config.use_cache = False
+    policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    optimizer = torch.optim.AdamW(
+        policy.parameters(), lr=1e-6, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    )
+    tokens = shape["trained"]
+    ids = torch.randint(0, shape["vocab"], (2, tokens), device="cuda")
+    for _ in range(3):
+        start = now()
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            logits = policy(ids, logits_to_keep=tokens - tokens // 2 + 1).logits[:, :-1]
+        labels = ids[:, tokens // 2 :]
+        logps = -torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), labels.flatten(), reduction="none"
+        )
+        chosen, rejected = logps.view(2, -1).sum(-1)
+        loss = -torch.nn.functional.logsigmoid(0.1 * (chosen - rejected))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds["training_step"] = now() - start
+
+
+try:
+    train()
+except torch.OutOfMemoryError as e:
+    failed["training_step"] = str(e).splitlines()[0]
 print(
     json.dumps(
         {
             "torch": torch.__version__,
             "dtype": sys.argv[2],
             "seconds": seconds,
-            "peak_bytes": torch.cuda.max_memory_allocated(),
+            "failed": failed,
+            "peak_bytes": peak,
+            "training_peak_bytes": torch.cuda.max_memory_allocated(),
         }
     )
 )
