@@ -275,10 +275,9 @@ final class PrefillAttention {
     System.arraycopy(top, state, before, 0, lanes);
     SoftmaxBlock.top(score, at, block.rows(), lanes, top, state);
     int key = block.block() + block.from();
-    for (int i = 0; i < lanes && asked.length > 0; i++) {
-      if (top[state + i] > before[i] && asked(unit, i) >= 0) {
-        AttentionReads.top(partials, state + i, score, at + i, key);
-      }
+    if (asked.length > 0) {
+      int[] topKey = partials.topKey();
+      SoftmaxBlock.topKeys(score, at, block.rows(), lanes, before, top, topKey, state, key, keep);
     }
     for (int i = 0; i < lanes; i++) {
       before[i] -= top[state + i];

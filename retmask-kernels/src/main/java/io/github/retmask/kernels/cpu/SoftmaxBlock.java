@@ -65,6 +65,59 @@ final class SoftmaxBlock {
     t2.blend(u2, u2.compare(VectorOperators.GT, t2)).intoArray(top, topAt + 2 * WIDTH);
   }
 
+  /// Notes the first key with the largest score of the lanes whose largest score has risen.
+  ///
+  /// @param lanes rounded up to two vectors
+  /// @param before largest scores before these
+  /// @param topKey changed where the score has risen
+  /// @param firstKey position of the first key
+  /// @param found room for the lanes
+  static void topKeys(
+      float[] scores,
+      int at,
+      int keys,
+      int lanes,
+      float[] before,
+      float[] top,
+      int[] topKey,
+      int topAt,
+      int firstKey,
+      float[] found) {
+    for (int j = 0; j < lanes; j += 2 * WIDTH) {
+      int end = Math.min(lanes, j + 2 * WIDTH);
+      boolean risen = false;
+      for (int i = j; i < end; i++) {
+        risen |= top[topAt + i] > before[i];
+      }
+      if (risen) {
+        topKeys2(scores, at + j, keys, top, topAt + j, found, j);
+        for (int i = j; i < end; i++) {
+          if (top[topAt + i] > before[i]) {
+            topKey[topAt + i] = firstKey + (int) found[i];
+          }
+        }
+      }
+    }
+  }
+
+  /// Two vectors of lanes, from the last key to the first.
+  private static void topKeys2(
+      float[] scores, int at, int keys, float[] top, int topAt, float[] found, int foundAt) {
+    FloatVector t0 = FloatVector.fromArray(FLOAT, top, topAt);
+    FloatVector t1 = FloatVector.fromArray(FLOAT, top, topAt + WIDTH);
+    FloatVector f0 = broadcast(0f);
+    FloatVector f1 = f0;
+    for (int j = keys - 1; j >= 0; j--) {
+      FloatVector key = broadcast(j);
+      FloatVector x0 = FloatVector.fromArray(FLOAT, scores, at + j * COLUMNS);
+      f0 = f0.blend(key, x0.compare(VectorOperators.EQ, t0));
+      FloatVector x1 = FloatVector.fromArray(FLOAT, scores, at + j * COLUMNS + WIDTH);
+      f1 = f1.blend(key, x1.compare(VectorOperators.EQ, t1));
+    }
+    f0.intoArray(found, foundAt);
+    f1.intoArray(found, foundAt + WIDTH);
+  }
+
   /// `scores = exp(scores - top)`, `sum += scores` per lane; no score is above `top`.
   ///
   /// @param lanes rounded up to two vectors
