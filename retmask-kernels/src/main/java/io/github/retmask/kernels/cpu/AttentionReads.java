@@ -65,12 +65,45 @@ record AttentionReads(AttentionReadout readout, int heads, int masses) {
   void add(Partials partials, int lane, int query, float[] weights, int at, int key, int keys) {
     int[][] spans = readout.spans()[query];
     for (int s = 0; s < masses; s++) {
-      float mass = partials.mass()[lane * masses + s];
+      int sum = partials.massAt(lane, s);
+      float mass = partials.mass()[sum];
       int end = Math.min(keys, spans[s][1] - key);
       for (int j = Math.max(0, spans[s][0] - key); j < end; j++) {
         mass += weights[at + j * COLUMNS];
       }
-      partials.mass()[lane * masses + s] = mass;
+      partials.mass()[sum] = mass;
+    }
+  }
+
+  /// The same for all lanes of a group that are asked for, in vectors of lanes.
+  ///
+  /// @param asked of the lanes, from `from` on
+  /// @param hull of their ranges, which has some of these keys
+  /// @param low room for the lanes, as `high`
+  void addAll(
+      Partials partials,
+      int group,
+      int[] asked,
+      int from,
+      int lanes,
+      int[] hull,
+      float[] weights,
+      int at,
+      int key,
+      int keys,
+      float[] low,
+      float[] high) {
+    int first = Math.max(0, hull[0] - key);
+    int end = Math.min(keys, hull[1] - key);
+    for (int s = 0; s < masses; s++) {
+      for (int i = 0; i < lanes; i++) {
+        int query = asked[from + i];
+        low[i] = query < 0 ? 0 : readout.spans()[query][s][0] - key - first;
+        high[i] = query < 0 ? 0 : readout.spans()[query][s][1] - key - first;
+      }
+      int sum = partials.massAt(group * COLUMNS, s);
+      SoftmaxBlock.masses(
+          weights, at + first * COLUMNS, end - first, lanes, low, high, partials.mass(), sum);
     }
   }
 
@@ -82,7 +115,7 @@ record AttentionReads(AttentionReadout readout, int heads, int masses) {
     readout.topWeight().set(at, share);
     readout.logSumExp().set(at, partials.logSumExp(lane));
     for (int s = 0; s < masses; s++) {
-      readout.spanMass().set(at * masses + s, partials.mass()[lane * masses + s] * share);
+      readout.spanMass().set(at * masses + s, partials.mass()[partials.massAt(lane, s)] * share);
     }
   }
 

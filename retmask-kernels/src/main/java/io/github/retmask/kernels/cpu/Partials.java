@@ -10,7 +10,7 @@ import java.util.Arrays;
 /// @param top `[group][64]`, largest score
 /// @param sum `[group][64]`, sum of exp(score - top); 0 where nothing was seen
 /// @param topKey `[group][64]`, position of the largest score; empty when nobody asks
-/// @param mass `[group][64][masses]`, sum of exp(score - top) within ranges of keys
+/// @param mass `[group][masses][64]`, sum of exp(score - top) within ranges of keys
 /// @param masses ranges per lane
 record Partials(float[] top, float[] sum, int[] topKey, float[] mass, int masses) {
   /// Slots of a thread's memory that they take.
@@ -25,6 +25,13 @@ record Partials(float[] top, float[] sum, int[] topKey, float[] mass, int masses
         new int[asked ? lanes : 0],
         scratch.floats(slot + 2, lanes * masses),
         masses);
+  }
+
+  /// Where a lane's sum over range `s` is.
+  ///
+  /// @param lane `group * 64 + lane of the group`
+  int massAt(int lane, int s) {
+    return (lane / COLUMNS * masses + s) * COLUMNS + lane % COLUMNS;
   }
 
   /// A group has seen nothing.
@@ -47,7 +54,7 @@ record Partials(float[] top, float[] sum, int[] topKey, float[] mass, int masses
     }
     for (int i = 0; i < lanes && any; i++) {
       for (int s = 0; s < masses; s++) {
-        mass[(group * COLUMNS + i) * masses + s] *= factor[i];
+        mass[(group * masses + s) * COLUMNS + i] *= factor[i];
       }
     }
     return any;
@@ -77,7 +84,8 @@ record Partials(float[] top, float[] sum, int[] topKey, float[] mass, int masses
       top[t] = Math.max(top[t], top[f]);
       sum[t] = sum[t] * keep[i] + sum[f] * take[i];
       for (int s = 0; s < masses; s++) {
-        mass[t * masses + s] = mass[t * masses + s] * keep[i] + mass[f * masses + s] * take[i];
+        int m = massAt(t, s);
+        mass[m] = mass[m] * keep[i] + mass[massAt(f, s)] * take[i];
       }
     }
   }

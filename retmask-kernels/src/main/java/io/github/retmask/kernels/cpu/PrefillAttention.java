@@ -290,16 +290,9 @@ final class PrefillAttention {
     AttentionReads reads = outputs.reads();
     int keys = block.end() - block.from();
     if (reads != null && asked.length > 0 && hull[0] < key + keys && hull[1] > key) {
-      for (int i = 0; i < lanes; i++) {
-        if (asked(unit, i) >= 0) {
-          reads.add(partials, state + i, asked(unit, i), score, at + i, key, keys);
-        }
-      }
+      reads.addAll(
+          partials, 2 * unit, asked, query(unit), lanes, hull, score, at, key, keys, keep, take);
     }
-  }
-
-  private int asked(int unit, int lane) {
-    return asked[query(unit) + lane];
   }
 
   /// Weights times values where some are infinite or NaN: what a query does not see must not reach

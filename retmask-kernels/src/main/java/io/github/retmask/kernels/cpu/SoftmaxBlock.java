@@ -186,6 +186,54 @@ final class SoftmaxBlock {
     sum1.intoArray(sum, sumAt + WIDTH);
   }
 
+  /// `mass += weights` of the keys in `[low, high)`, per lane.
+  ///
+  /// @param lanes rounded up to two vectors
+  static void masses(
+      float[] weights,
+      int at,
+      int keys,
+      int lanes,
+      float[] low,
+      float[] high,
+      float[] mass,
+      int massAt) {
+    for (int j = 0; j < lanes; j += 2 * WIDTH) {
+      masses2(weights, at + j, keys, low, high, j, mass, massAt + j);
+    }
+  }
+
+  private static void masses2(
+      float[] weights,
+      int at,
+      int keys,
+      float[] low,
+      float[] high,
+      int lane,
+      float[] mass,
+      int massAt) {
+    FloatVector low0 = FloatVector.fromArray(FLOAT, low, lane);
+    FloatVector low1 = FloatVector.fromArray(FLOAT, low, lane + WIDTH);
+    FloatVector high0 = FloatVector.fromArray(FLOAT, high, lane);
+    FloatVector high1 = FloatVector.fromArray(FLOAT, high, lane + WIDTH);
+    FloatVector sum0 = FloatVector.fromArray(FLOAT, mass, massAt);
+    FloatVector sum1 = FloatVector.fromArray(FLOAT, mass, massAt + WIDTH);
+    FloatVector zero = broadcast(0f);
+    for (int j = 0; j < keys; j++) {
+      FloatVector key = broadcast(j);
+      FloatVector w0 = FloatVector.fromArray(FLOAT, weights, at + j * COLUMNS);
+      w0 = w0.blend(zero, key.compare(VectorOperators.LT, low0));
+      w0 = w0.blend(zero, key.compare(VectorOperators.GE, high0));
+      sum0 = sum0.add(w0);
+      FloatVector w1 = FloatVector.fromArray(FLOAT, weights, at + j * COLUMNS + WIDTH);
+      w1 = w1.blend(zero, key.compare(VectorOperators.LT, low1));
+      w1 = w1.blend(zero, key.compare(VectorOperators.GE, high1));
+      sum1 = sum1.add(w1);
+    }
+    sum0.intoArray(mass, massAt);
+    sum1.intoArray(mass, massAt + WIDTH);
+  }
+
   /// Backward: `p = exp(p - lse)`, `ds = p (dp - delta)` per lane, where `p` holds scores and `ds`
   /// holds dp before; both zero where unseen, even if dp is NaN.
   ///
