@@ -6,7 +6,7 @@
 // memory take part in that; pageable memory is read at the call, as the driver does. Device memory is
 // NaN until written, ends at a page that faults, and is looked up for every copy and every pointer that
 // a kernel is given. A kernel is found only if the loaded PTX has an entry of that name with the same
-// parameters.
+// parameters. Calls want the context in the thread that makes them.
 //
 //   RETMASK_EMULATED_ORDER    ascending, descending or random: the order of threads and blocks; or all:
 //                             each kernel runs in each of them, and fails where the bits differ
@@ -41,6 +41,7 @@ enum Result {
   OUT_OF_MEMORY = 2,
   INVALID_DEVICE = 101,
   INVALID_IMAGE = 200,
+  INVALID_CONTEXT = 201,
   UNSUPPORTED_PTX_VERSION = 222,
   INVALID_HANDLE = 400,
   NOT_FOUND = 500,
@@ -66,6 +67,21 @@ __attribute__((format(printf, 2, 3))) int refuse(int result, const char* format,
   va_end(arguments);
   return result;
 }
+
+// The primary context lives while someone retains it; a thread is in one of its lives, or in none.
+int context, retained = 0, lives = 0;
+thread_local int current = 0;
+
+int capability_major = 8, capability_minor = 0;
+
+bool has_context() { return retained > 0 && current == lives; }
+
+// Begins a call that wants a context.
+#define CALL_IN_CONTEXT                                                         \
+  CALL;                                                                         \
+  if (!has_context()) {                                                         \
+    return refuse(INVALID_CONTEXT, "%s: the thread has no context", __func__);  \
+  }
 
 bool equals(const char* text, const char* wanted) {
   return text != nullptr && strcmp(text, wanted) == 0;
@@ -433,6 +449,11 @@ API void emulator_recover() {
   broken = SUCCESS;
   last_error[0] = 0;
 }
+API void emulator_capability(int major, int minor) {
+  CALL;
+  capability_major = major;
+  capability_minor = minor;
+}
 API void emulator_time_limit(int seconds) { emulator::time_limit = seconds; }
 API unsigned long long emulator_memory_in_use() {
   CALL;
@@ -453,7 +474,7 @@ API int emulator_unload_kernels(void* library) {
 
 // For the stand-in cuBLAS: work on a stream, and whether memory is the device's.
 API int emulator_enqueue(void* stream, void (*work)(void*), std::shared_ptr<void>* data) {
-  CALL;
+  CALL_IN_CONTEXT;
   return enqueue(stream, [work, data = *data] {
     work(data.get());
     return SUCCESS;
@@ -465,8 +486,6 @@ API int emulator_is_memory(const void* start, size_t bytes) {
 }
 
 // --- device and context -----------------------------------------------------------------------------
-
-static int context;
 
 API int cuInit(unsigned) { return SUCCESS; }
 API int cuDriverGetVersion(int* version) {
@@ -490,7 +509,7 @@ API int cuDeviceTotalMem_v2(size_t* bytes, int) {
   return SUCCESS;
 }
 API int cuDeviceGetAttribute(int* value, int attribute, int) {
-  static const std::map<int, int> VALUES = {
+  const std::map<int, int> VALUES = {
       {1, 1024},         // threads per block
       {2, 1024},         // and in x, y, z
       {3, 1024},
@@ -504,8 +523,8 @@ API int cuDeviceGetAttribute(int* value, int attribute, int) {
       {16, MULTIPROCESSORS},
       {38, L2},
       {39, 2048},        // threads per multiprocessor
-      {75, 8},           // compute capability
-      {76, 0},
+      {75, capability_major},
+      {76, capability_minor},
       {81, 100 << 10},    // shared memory per multiprocessor
       {97, SHARED_MOST},  // and per block, on demand
       {115, 1},          // memory pools
@@ -515,24 +534,36 @@ API int cuDeviceGetAttribute(int* value, int attribute, int) {
   return SUCCESS;
 }
 API int cuDevicePrimaryCtxRetain(void** out, int) {
+  CALL;
+  lives += retained++ == 0;
   *out = &context;
   return SUCCESS;
 }
-API int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
-API int cuCtxSetCurrent(void*) { return SUCCESS; }
+API int cuDevicePrimaryCtxRelease_v2(int) {
+  CALL;
+  return retained == 0 ? (int)INVALID_CONTEXT : (retained--, SUCCESS);
+}
+API int cuCtxSetCurrent(void* chosen) {
+  CALL;
+  if (chosen != nullptr && retained == 0) {
+    return refuse(INVALID_CONTEXT, "a context that nobody retains");
+  }
+  current = chosen == nullptr ? 0 : lives;
+  return SUCCESS;
+}
 API int cuCtxGetCurrent(void** out) {
-  *out = &context;
+  *out = current == 0 ? nullptr : &context;
   return SUCCESS;
 }
 API int cuCtxSynchronize() {
-  CALL;
+  CALL_IN_CONTEXT;
   return drain_all();
 }
 
 // --- modules and kernels ----------------------------------------------------------------------------
 
 API int cuModuleLoadData(void** out, const void* image) {
-  CALL;
+  CALL_IN_CONTEXT;
   const std::string text((const char*)image);
   const size_t version = text.find(".version ");
   if (version == std::string::npos) {
@@ -552,7 +583,7 @@ API int cuModuleUnload(void* module) {
   return SUCCESS;
 }
 API int cuModuleGetFunction(void** out, void* module, const char* name) {
-  CALL;
+  CALL_IN_CONTEXT;
   const auto& entries = ((Module*)module)->entries;
   const auto entry = entries.find(name);
   if (entry == entries.end()) {
@@ -574,7 +605,7 @@ API int cuModuleGetFunction(void** out, void* module, const char* name) {
   return SUCCESS;
 }
 API int cuFuncSetAttribute(void* function, int attribute, int value) {
-  CALL;
+  CALL_IN_CONTEXT;
   if (attribute == 8) {
     if (value > SHARED_MOST) {
       return refuse(INVALID_VALUE, "%s: %d bytes of shared memory, of %d",
@@ -592,7 +623,7 @@ API int cuFuncGetAttribute(int* value, int attribute, void* function) {
 
 API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                        unsigned bz, unsigned shared_bytes, void* stream, void** arguments, void**) {
-  CALL;
+  CALL_IN_CONTEXT;
   Function* f = (Function*)function;
   const emulator::Kernel& k = *f->kernel;
   const unsigned long long threads = (unsigned long long)bx * by * bz;
@@ -624,40 +655,40 @@ API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, un
 // --- memory -----------------------------------------------------------------------------------------
 
 API int cuMemAlloc_v2(Address* out, size_t bytes) {
-  CALL;
+  CALL_IN_CONTEXT;
   return allocate(out, bytes);
 }
 API int cuMemFree_v2(Address a) {
-  CALL;
+  CALL_IN_CONTEXT;
   drain_all();
   return release(a);
 }
 API int cuMemAllocAsync(Address* out, size_t bytes, void*) {
-  CALL;
+  CALL_IN_CONTEXT;
   return allocate(out, bytes);
 }
 API int cuMemFreeAsync(Address a, void* stream) {
-  CALL;
+  CALL_IN_CONTEXT;
   if (allocations.count(a) == 0) {
     return refuse(INVALID_VALUE, "free of %llx, which is no allocation", a);
   }
   return enqueue(stream, [=] { return release(a); });
 }
 API int cuMemGetInfo_v2(size_t* free, size_t* total) {
-  CALL;
+  CALL_IN_CONTEXT;
   *total = total_memory();
   *free = *total - used;
   return SUCCESS;
 }
 API int cuMemHostAlloc(void** out, size_t bytes, unsigned) {
-  CALL;
+  CALL_IN_CONTEXT;
   *out = aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
   pinned[(const char*)*out] = bytes;
   return SUCCESS;
 }
 API int cuMemAllocHost_v2(void** out, size_t bytes) { return cuMemHostAlloc(out, bytes, 0); }
 API int cuMemFreeHost(void* p) {
-  CALL;
+  CALL_IN_CONTEXT;
   drain_all();
   if (pinned.erase((const char*)p) == 0) {
     return refuse(INVALID_VALUE, "free of host memory that was not pinned");
@@ -666,18 +697,18 @@ API int cuMemFreeHost(void* p) {
   return SUCCESS;
 }
 API int cuMemHostRegister_v2(void* p, size_t bytes, unsigned) {
-  CALL;
+  CALL_IN_CONTEXT;
   pinned[(const char*)p] = bytes;
   return SUCCESS;
 }
 API int cuMemHostUnregister(void* p) {
-  CALL;
+  CALL_IN_CONTEXT;
   drain_all();
   return pinned.erase((const char*)p) != 0 ? SUCCESS : INVALID_VALUE;
 }
 
 API int cuMemcpyHtoDAsync_v2(Address dst, const void* src, size_t bytes, void* stream) {
-  CALL;
+  CALL_IN_CONTEXT;
   if (!check(dst, bytes, "copy to the device")) {
     return INVALID_VALUE;
   }
@@ -688,7 +719,7 @@ API int cuMemcpyHtoDAsync_v2(Address dst, const void* src, size_t bytes, void* s
   return enqueue(stream, [=] { return copy(dst, (Address)staged.data(), bytes); });
 }
 API int cuMemcpyDtoHAsync_v2(void* dst, Address src, size_t bytes, void* stream) {
-  CALL;
+  CALL_IN_CONTEXT;
   if (!check(src, bytes, "copy from the device")) {
     return INVALID_VALUE;
   }
@@ -697,7 +728,7 @@ API int cuMemcpyDtoHAsync_v2(void* dst, Address src, size_t bytes, void* stream)
   return result != SUCCESS || s->capture != nullptr || is_pinned(dst, bytes) ? result : drain(s);
 }
 API int cuMemcpyDtoDAsync_v2(Address dst, Address src, size_t bytes, void* stream) {
-  CALL;
+  CALL_IN_CONTEXT;
   if (!check(dst, bytes, "copy") || !check(src, bytes, "copy")) {
     return INVALID_VALUE;
   }
@@ -713,7 +744,7 @@ API int cuMemcpyDtoD_v2(Address dst, Address src, size_t bytes) {
   return cuMemcpyDtoDAsync_v2(dst, src, bytes, nullptr);
 }
 API int cuMemsetD8Async(Address dst, unsigned char value, size_t bytes, void* stream) {
-  CALL;
+  CALL_IN_CONTEXT;
   if (!check(dst, bytes, "fill")) {
     return INVALID_VALUE;
   }
@@ -723,7 +754,7 @@ API int cuMemsetD8Async(Address dst, unsigned char value, size_t bytes, void* st
   });
 }
 API int cuMemsetD32Async(Address dst, unsigned value, size_t count, void* stream) {
-  CALL;
+  CALL_IN_CONTEXT;
   if (!check(dst, count * 4, "fill") || dst % 4 != 0) {
     return INVALID_VALUE;
   }
@@ -742,7 +773,7 @@ API int cuMemsetD32_v2(Address dst, unsigned value, size_t count) {
 // --- streams, events, graphs ------------------------------------------------------------------------
 
 API int cuStreamCreate(void** out, unsigned flags) {
-  CALL;
+  CALL_IN_CONTEXT;
   Stream* s = new Stream{(flags & 1) == 0, {}, nullptr};
   streams.insert(s);
   *out = s;
@@ -752,7 +783,7 @@ API int cuStreamCreateWithPriority(void** out, unsigned flags, int) {
   return cuStreamCreate(out, flags);
 }
 API int cuStreamDestroy_v2(void* stream) {
-  CALL;
+  CALL_IN_CONTEXT;
   Stream* s = stream_of(stream);
   if (s == nullptr || s == &null_stream) {
     return refuse(INVALID_HANDLE, "a stream that does not exist");
@@ -763,19 +794,19 @@ API int cuStreamDestroy_v2(void* stream) {
   return SUCCESS;
 }
 API int cuStreamSynchronize(void* stream) {
-  CALL;
+  CALL_IN_CONTEXT;
   Stream* s = stream_of(stream);
   return s == nullptr ? refuse(INVALID_HANDLE, "a stream that does not exist")
          : s->capture != nullptr ? CAPTURE_UNSUPPORTED
                                  : drain(s);
 }
 API int cuStreamQuery(void* stream) {
-  CALL;
+  CALL_IN_CONTEXT;
   Stream* s = stream_of(stream);
   return s == nullptr ? INVALID_HANDLE : s->work.empty() ? broken : NOT_READY;
 }
 API int cuStreamWaitEvent(void* stream, void* event, unsigned) {
-  CALL;
+  CALL_IN_CONTEXT;
   Event* e = (Event*)event;
   return enqueue(stream, [=] { return e->stream == nullptr ? (int)SUCCESS : drain(e->stream); });
 }
@@ -784,13 +815,13 @@ API int cuEventCreate(void** out, unsigned) {
   return SUCCESS;
 }
 API int cuEventDestroy_v2(void* event) {
-  CALL;
+  CALL_IN_CONTEXT;
   drain_all();
   delete (Event*)event;
   return SUCCESS;
 }
 API int cuEventRecord(void* event, void* stream) {
-  CALL;
+  CALL_IN_CONTEXT;
   Event* e = (Event*)event;
   e->stream = stream_of(stream);
   return enqueue(stream, [=] {
@@ -800,16 +831,16 @@ API int cuEventRecord(void* event, void* stream) {
   });
 }
 API int cuEventSynchronize(void* event) {
-  CALL;
+  CALL_IN_CONTEXT;
   Event* e = (Event*)event;
   return e->stream == nullptr ? broken : drain(e->stream);
 }
 API int cuEventQuery(void* event) {
-  CALL;
+  CALL_IN_CONTEXT;
   return ((Event*)event)->stream == nullptr ? broken : NOT_READY;
 }
 API int cuEventElapsedTime(float* milliseconds, void* start, void* end) {
-  CALL;
+  CALL_IN_CONTEXT;
   Event *a = (Event*)start, *b = (Event*)end;
   if (a->stream != nullptr || b->stream != nullptr) {
     return NOT_READY;
@@ -818,7 +849,7 @@ API int cuEventElapsedTime(float* milliseconds, void* start, void* end) {
   return SUCCESS;
 }
 API int cuStreamBeginCapture_v2(void* stream, int) {
-  CALL;
+  CALL_IN_CONTEXT;
   Stream* s = stream_of(stream);
   if (s == nullptr || s == &null_stream || s->capture != nullptr) {
     return refuse(CAPTURE_UNSUPPORTED, "a stream that can't be captured");
@@ -827,7 +858,7 @@ API int cuStreamBeginCapture_v2(void* stream, int) {
   return SUCCESS;
 }
 API int cuStreamEndCapture(void* stream, void** graph) {
-  CALL;
+  CALL_IN_CONTEXT;
   Stream* s = stream_of(stream);
   if (s == nullptr || s->capture == nullptr) {
     return refuse(CAPTURE_UNSUPPORTED, "the end of a capture that never began");
@@ -837,12 +868,12 @@ API int cuStreamEndCapture(void* stream, void** graph) {
   return SUCCESS;
 }
 API int cuGraphInstantiateWithFlags(void** out, void* graph, unsigned long long) {
-  CALL;
+  CALL_IN_CONTEXT;
   *out = new Graph(*(Graph*)graph);
   return SUCCESS;
 }
 API int cuGraphLaunch(void* graph, void* stream) {
-  CALL;
+  CALL_IN_CONTEXT;
   for (const Work& work : ((Graph*)graph)->work) {
     if (int result = enqueue(stream, work)) {
       return result;
@@ -875,6 +906,8 @@ static const char* error_name(int result) {
       return "CUDA_ERROR_INVALID_IMAGE";
     case UNSUPPORTED_PTX_VERSION:
       return "CUDA_ERROR_UNSUPPORTED_PTX_VERSION";
+    case INVALID_CONTEXT:
+      return "CUDA_ERROR_INVALID_CONTEXT";
     case INVALID_HANDLE:
       return "CUDA_ERROR_INVALID_HANDLE";
     case NOT_FOUND:

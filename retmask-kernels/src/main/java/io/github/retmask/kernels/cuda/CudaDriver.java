@@ -11,6 +11,7 @@ import jcuda.driver.CUdeviceptr;
 import jcuda.driver.CUfunction;
 import jcuda.driver.CUfunction_attribute;
 import jcuda.driver.CUmodule;
+import jcuda.driver.CUresult;
 import jcuda.driver.CUstream;
 import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
@@ -125,7 +126,11 @@ final class CudaDriver implements AutoCloseable {
   long allocate(long bytes) {
     Address address = new Address();
     int rc = JCudaDriver.cuMemAllocAsync(address, bytes, stream);
-    if (rc == jcuda.driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY) {
+    if (rc == CUresult.CUDA_ERROR_OUT_OF_MEMORY) {
+      synchronize(); // what was freed in the stream is free for all from now on
+      rc = JCudaDriver.cuMemAllocAsync(address, bytes, stream);
+    }
+    if (rc == CUresult.CUDA_ERROR_OUT_OF_MEMORY) {
       long[] free = new long[1];
       long[] total = new long[1];
       JCudaDriver.cuMemGetInfo(free, total);
@@ -141,8 +146,9 @@ final class CudaDriver implements AutoCloseable {
     check(JCudaDriver.cuMemFreeAsync(new Address(address), stream), "free memory");
   }
 
-  /// Bytes of device memory that are free now.
+  /// Bytes of device memory that are free once the work queued so far is done, for which it waits.
   long freeBytes() {
+    synchronize();
     long[] free = new long[1];
     check(JCudaDriver.cuMemGetInfo(free, new long[1]), "ask for free memory");
     return free[0];

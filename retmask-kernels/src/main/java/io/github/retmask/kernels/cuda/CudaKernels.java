@@ -40,7 +40,7 @@ final class CudaKernels implements Kernels {
   }
 
   @Override
-  public long freeBytes() {
+  public synchronized long freeBytes() {
     return op().driver().freeBytes();
   }
 

@@ -32,6 +32,9 @@ final class CudaLibrary {
   private static final String DRIVER = "libcuda.so.1";
   private static final int OLDEST_DRIVER =
       12_000; // of CUDA 12.0, the first with all that JCuda binds
+  private static final int OLDEST_GPU = 8; // compute capability, whose PTX ours is
+  private static final int COMPUTE_CAPABILITY_MAJOR = 75; // of CUdevice_attribute
+  private static final int COMPUTE_CAPABILITY_MINOR = 76;
   private static final List<String> USUAL_PLACES =
       List.of(
           "/usr/lib/x86_64-linux-gnu",
@@ -117,21 +120,46 @@ final class CudaLibrary {
         return "the NVIDIA driver has no GPU it can use (cuInit: error " + rc + ")";
       }
       rc = (int) intFunction(driver, "cuDeviceGetCount", true).invoke(number);
-      return rc == 0 && number.get(ValueLayout.JAVA_INT, 0) > 0 ? null : "no GPU";
+      if (rc != 0 || number.get(ValueLayout.JAVA_INT, 0) == 0) {
+        return "no GPU";
+      }
+      int major = firstDevice(driver, COMPUTE_CAPABILITY_MAJOR, number);
+      int minor = firstDevice(driver, COMPUTE_CAPABILITY_MINOR, number);
+      return major >= OLDEST_GPU
+          ? null
+          : "the GPU has compute capability %d.%d, want %d.0 or newer"
+              .formatted(major, minor, OLDEST_GPU);
     } catch (Throwable e) {
       return "the NVIDIA driver cannot be asked: " + e.getMessage();
     }
   }
 
+  /// An attribute of the first device.
+  private static int firstDevice(SymbolLookup driver, int attribute, MemorySegment number)
+      throws Throwable {
+    FunctionDescriptor type =
+        FunctionDescriptor.of(
+            ValueLayout.JAVA_INT, ValueLayout.ADDRESS, ValueLayout.JAVA_INT, ValueLayout.JAVA_INT);
+    int rc = (int) function(driver, "cuDeviceGetAttribute", type).invoke(number, attribute, 0);
+    return rc == 0 ? number.get(ValueLayout.JAVA_INT, 0) : 0;
+  }
+
   /// A driver function of one argument, a pointer or an int.
   private static MethodHandle intFunction(SymbolLookup driver, String name, boolean pointer) {
+    return function(
+        driver,
+        name,
+        FunctionDescriptor.of(
+            ValueLayout.JAVA_INT, pointer ? ValueLayout.ADDRESS : ValueLayout.JAVA_INT));
+  }
+
+  private static MethodHandle function(SymbolLookup driver, String name, FunctionDescriptor type) {
     return Linker.nativeLinker()
         .downcallHandle(
             driver
                 .find(name)
                 .orElseThrow(() -> new IllegalStateException("it has no function " + name)),
-            FunctionDescriptor.of(
-                ValueLayout.JAVA_INT, pointer ? ValueLayout.ADDRESS : ValueLayout.JAVA_INT));
+            type);
   }
 
   /// Makes JCuda's driver binding usable. Call only after [#whyUnavailable] said null.

@@ -73,6 +73,11 @@ final class EmulatedGpu {
     tell("emulator_recover");
   }
 
+  /// The compute capability that the device says it has, 8.0 at first.
+  static void capability(int major, int minor) {
+    tell("emulator_capability", major, minor);
+  }
+
   /// Seconds after which a kernel has failed.
   static void timeLimit(int seconds) {
     tell("emulator_time_limit", seconds);

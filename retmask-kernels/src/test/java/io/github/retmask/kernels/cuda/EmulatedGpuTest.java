@@ -3,6 +3,7 @@ package io.github.retmask.kernels.cuda;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -296,6 +297,51 @@ class EmulatedGpuTest {
       driver.unpin(host);
       driver.free(device);
     }
+  }
+
+  @Test
+  void threadsWithoutTheContextAreRefused() throws Exception {
+    String[] messages = new String[1];
+    Thread other =
+        new Thread(
+            () -> {
+              messages[0] =
+                  assertThrows(IllegalStateException.class, () -> driver.allocate(4)).getMessage();
+              driver.enter();
+              driver.free(driver.allocate(4));
+            });
+    other.start();
+    other.join();
+    assertTrue(messages[0].contains("the thread has no context"), messages[0]);
+    driver.enter();
+    driver.free(driver.allocate(4));
+  }
+
+  @Test
+  void devicesThatTheKernelsAreNotForAreNotTaken() {
+    System.setProperty(CudaLibrary.DRIVER_PROPERTY, EmulatedGpu.driver().toString());
+    try {
+      assertNull(CudaLibrary.whyUnavailable());
+      EmulatedGpu.capability(7, 5);
+      assertEquals(
+          "the GPU has compute capability 7.5, want 8.0 or newer", CudaLibrary.whyUnavailable());
+    } finally {
+      EmulatedGpu.capability(8, 0);
+      System.clearProperty(CudaLibrary.DRIVER_PROPERTY);
+    }
+  }
+
+  /// Memory is given back in the order of the stream: who asks what is free, or for more than is, waits.
+  @Test
+  void memoryThatIsStillToBeFreedCounts() {
+    long free = driver.freeBytes();
+    long most = driver.allocate(free);
+    assertEquals(0, driver.freeBytes());
+    driver.free(most);
+    most = driver.allocate(free);
+    assertThrows(OutOfMemoryError.class, () -> driver.allocate(1));
+    driver.free(most);
+    assertEquals(free, driver.freeBytes());
   }
 
   // --- helpers --------------------------------------------------------------------------------
