@@ -56,17 +56,21 @@ final class CublasLibrary {
     if (CudaLibrary.usesNamedDriver()) { // whose cuBLAS the system's is not
       return "none is named beside the driver";
     }
+    String why = "no " + V12 + " and no " + V13 + " on this machine";
     for (String name : new String[] {V12, V13}) {
       if (isOnThePath(name)) {
         return bind(name);
       }
       for (Path folder : usualPlaces()) {
         if (Files.isRegularFile(folder.resolve(name))) {
-          return loadFrom(folder.resolve(name));
+          why = loadFrom(folder.resolve(name));
+          if (why == null) {
+            return null;
+          }
         }
       }
     }
-    return "no " + V12 + " and no " + V13 + " on this machine";
+    return why;
   }
 
   private static boolean isOnThePath(String name) {
@@ -113,6 +117,7 @@ final class CublasLibrary {
         places.add(Path.of(prefix, "lib"));
       }
     }
+    roots.addAll(pythonsOnThePath());
     roots.add(Path.of("/opt/conda/lib"));
     roots.add(Path.of(System.getProperty("user.home"), ".local", "lib"));
     for (Path root : roots) {
@@ -123,6 +128,23 @@ final class CublasLibrary {
       }
     }
     return places;
+  }
+
+  /// Where the pythons that a shell finds keep their packages; virtual environments have their own.
+  private static List<Path> pythonsOnThePath() {
+    List<Path> roots = new ArrayList<>();
+    for (String folder : System.getenv().getOrDefault("PATH", "").split(":")) {
+      Path python = Path.of(folder, "python3");
+      if (folder.startsWith("/") && Files.isExecutable(python)) {
+        roots.add(python.resolve("../../lib").normalize());
+        try {
+          roots.add(python.toRealPath().resolve("../../lib").normalize());
+        } catch (IOException _) {
+          // the one it points to is gone
+        }
+      }
+    }
+    return roots;
   }
 
   private static List<Path> matches(Path folder, String glob, String inside) {
