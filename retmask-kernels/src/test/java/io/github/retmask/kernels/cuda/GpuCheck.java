@@ -33,6 +33,7 @@ public final class GpuCheck {
             .filters(includeClassNamePatterns(pattern))
             .build();
     SummaryGeneratingListener listener = new SummaryGeneratingListener();
+    CudaDriver.take(); // for the whole run, or each test would open the device again
     LauncherFactory.create().execute(request, listener);
     TestExecutionSummary summary = listener.getSummary();
     summary.printFailuresTo(new PrintWriter(System.out, true), 8);

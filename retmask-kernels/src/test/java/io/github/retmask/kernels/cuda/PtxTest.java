@@ -22,6 +22,7 @@ import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import jcuda.nvptxcompiler.JNvPTXCompiler;
 import jcuda.nvptxcompiler.nvPTXCompilerHandle;
+import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -38,6 +39,7 @@ class PtxTest {
 
   @BeforeAll
   static void load() {
+    Assumptions.assumeFalse(TestGpu.isReal(), "skipped: needs the sources, no GPU");
     CudaLibrary.loadBinding("JNvPTXCompiler", "jcuda.nvptxcompiler.JNvPTXCompiler");
     JNvPTXCompiler.setExceptionsEnabled(false);
   }
