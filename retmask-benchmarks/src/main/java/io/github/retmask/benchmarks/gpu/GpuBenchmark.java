@@ -88,17 +88,28 @@ public final class GpuBenchmark {
       try (TensorArena arena = ops.arena(TensorArena.Lifetime.STEP)) {
         Stopwatch watch = new Stopwatch(arena.floats("fence", 1), tiny ? 0 : 0.05, tiny ? 1 : 5);
         header();
-        new GpuOps(ops, shape, type, watch, this::report).run();
+        GpuOps all = new GpuOps(ops, shape, type, watch, this::report);
+        all.run();
+        all.failures().forEach((op, why) -> System.out.println(op + " failed: " + why));
+        result.set("failed", JSON.valueToTree(all.failures()));
       }
       result.put("device", kernels.device());
       result.put("type", type.name());
       result.set("shape", JSON.valueToTree(shape.json()));
       result.set("ops", JSON.valueToTree(rows));
       result.set("torch", torch);
+      write(result); // whatever becomes of the models
       if (!options.containsKey("--no-models")) {
         models(ops, type, tiny, peer, result);
+        write(result);
       }
     }
+    if (!result.path("failed").isEmpty()) {
+      System.exit(1);
+    }
+  }
+
+  private void write(ObjectNode result) throws IOException {
     String out = options.get("--out");
     if (out != null) {
       AtomicFiles.write(Path.of(out), result.toPrettyString() + "\n");

@@ -2,6 +2,8 @@ package io.github.retmask.benchmarks.gpu;
 
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import io.github.retmask.backend.Ops;
+import io.github.retmask.backend.TokenDraw;
+import io.github.retmask.generate.Sampling;
 import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.io.ConfigReader;
@@ -201,15 +203,12 @@ record GpuModel(
       last[r] = tokens - 1;
     }
     TokenStates states = model.states(new Batch(rows), cache, ReadoutRequest.NONE, step, last);
-    Tensor logits = model.logits(states.hidden(), step).toHost(); // [B,V]
+    Tensor logits = model.logits(states.hidden(), step); // [B,V]
+    List<TokenDraw> draws = new ArrayList<>();
     for (int r = 0; r < masks.size(); r++) {
-      float[] values = logits.slice(r, r + 1).toFloats();
-      int best = 0;
-      for (int i = 1; i < values.length; i++) {
-        best = values[i] > values[best] ? i : best;
-      }
-      next[r] = best;
+      draws.add(Sampling.GREEDY.draw(r, 0));
     }
+    System.arraycopy(model.ops().drawTokens(logits, draws), 0, next, 0, next.length);
   }
 
   /// Seconds of a DPO step over one pair of rows of [#trained] tokens, the last half of each labelled,

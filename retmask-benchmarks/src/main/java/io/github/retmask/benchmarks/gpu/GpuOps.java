@@ -15,7 +15,9 @@ import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import java.util.function.Consumer;
 
@@ -28,6 +30,7 @@ final class GpuOps {
   private final Stopwatch watch;
   private final Consumer<Row> sink;
   private final RandomTensors random;
+  private final Map<String, String> failures = new LinkedHashMap<>();
   private TensorArena arena;
 
   /// One timed op.
@@ -62,8 +65,21 @@ final class GpuOps {
     arena.close();
   }
 
+  /// Times an op; what the device refuses is noted, and the others go on.
   private void time(String op, double flop, double bytes, Runnable work) {
-    sink.accept(new Row(op, watch.seconds(work), flop, bytes));
+    double seconds;
+    try {
+      seconds = watch.seconds(work);
+    } catch (IllegalStateException e) {
+      failures.put(op, String.valueOf(e.getMessage()));
+      return;
+    }
+    sink.accept(new Row(op, seconds, flop, bytes));
+  }
+
+  /// Why ops failed, by their names.
+  Map<String, String> failures() {
+    return failures;
   }
 
   /// Ends the tensors of the ops before.
