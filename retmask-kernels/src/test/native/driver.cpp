@@ -278,14 +278,15 @@ struct PtxEntry {
   unsigned most_threads = 1024;
 };
 
-struct Module {
-  std::map<std::string, PtxEntry> entries;
-};
-
 struct Function {
   const emulator::Kernel* kernel;
   unsigned most_threads;
   int most_shared = SHARED_DEFAULT;
+};
+
+struct Module {
+  std::map<std::string, PtxEntry> entries;
+  std::map<std::string, std::unique_ptr<Function>> functions;  // the same for all who ask
 };
 
 // Bytes of a parameter such as ".param .u64 .ptr .align 1 name" or ".param .align 4 .b8 name[12]".
@@ -584,6 +585,11 @@ API int cuModuleUnload(void* module) {
 }
 API int cuModuleGetFunction(void** out, void* module, const char* name) {
   CALL_IN_CONTEXT;
+  std::unique_ptr<Function>& known = ((Module*)module)->functions[name];
+  if (known != nullptr) {
+    *out = known.get();
+    return SUCCESS;
+  }
   const auto& entries = ((Module*)module)->entries;
   const auto entry = entries.find(name);
   if (entry == entries.end()) {
@@ -601,7 +607,8 @@ API int cuModuleGetFunction(void** out, void* module, const char* name) {
   if (!same) {
     return refuse(NOT_FOUND, "%s has other parameters in the PTX than in the source", name);
   }
-  *out = new Function{kernel, entry->second.most_threads};
+  known.reset(new Function{kernel, entry->second.most_threads});
+  *out = known.get();
   return SUCCESS;
 }
 API int cuFuncSetAttribute(void* function, int attribute, int value) {

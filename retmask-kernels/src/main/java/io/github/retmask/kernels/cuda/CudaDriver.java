@@ -3,6 +3,8 @@ package io.github.retmask.kernels.cuda;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.nio.charset.StandardCharsets;
+import java.util.HashMap;
+import java.util.Map;
 import jcuda.Pointer;
 import jcuda.driver.CUcontext;
 import jcuda.driver.CUdevice;
@@ -25,6 +27,8 @@ final class CudaDriver implements AutoCloseable {
   private final CUcontext context = new CUcontext();
   private final CUstream stream = new CUstream();
   private final String name;
+  private final Map<String, CUmodule> modules = new HashMap<>();
+  private final Map<String, Integer> sharedBytesOf = new HashMap<>(); // kernels beyond 48 KiB
   private volatile String lastLaunch = "no kernel";
   private volatile Thread current = Thread.currentThread();
 
@@ -211,17 +215,21 @@ final class CudaDriver implements AutoCloseable {
 
   // --- kernels --------------------------------------------------------------------------------
 
-  /// Loads a module of kernels.
+  /// Loads a module of kernels, once for all who share the device.
   ///
   /// @param ptx its text
-  /// @param what its name, for messages
-  CUmodule loadModule(byte[] ptx, String what) {
-    byte[] image = java.util.Arrays.copyOf(ptx, ptx.length + 1); // ends in a zero byte
-    CUmodule module = new CUmodule();
-    check(
-        JCudaDriver.cuModuleLoadDataEx(
-            module, Pointer.to(image), 0, new int[0], Pointer.to(new int[0])),
-        "load the kernels of " + what);
+  /// @param what its name
+  synchronized CUmodule loadModule(byte[] ptx, String what) {
+    CUmodule module = modules.get(what);
+    if (module == null) {
+      byte[] image = java.util.Arrays.copyOf(ptx, ptx.length + 1); // ends in a zero byte
+      module = new CUmodule();
+      check(
+          JCudaDriver.cuModuleLoadDataEx(
+              module, Pointer.to(image), 0, new int[0], Pointer.to(new int[0])),
+          "load the kernels of " + what);
+      modules.put(what, module);
+    }
     return module;
   }
 
@@ -232,12 +240,15 @@ final class CudaDriver implements AutoCloseable {
     return function;
   }
 
-  /// Lets a kernel use more shared memory than the 48 KiB that every kernel may.
-  void allowShared(CUfunction function, String kernel, int bytes) {
+  /// Lets a kernel use more shared memory than the 48 KiB that every kernel may, and what it was let
+  /// use before for others who share the device.
+  synchronized void allowShared(CUfunction function, String kernel, int bytes) {
+    int most = Math.max(bytes, sharedBytesOf.getOrDefault(kernel, 0));
     check(
         JCudaDriver.cuFuncSetAttribute(
-            function, CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes),
-        "let kernel %s use %d bytes of shared memory".formatted(kernel, bytes));
+            function, CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most),
+        "let kernel %s use %d bytes of shared memory".formatted(kernel, most));
+    sharedBytesOf.put(kernel, most);
   }
 
   /// Queues a kernel.

@@ -344,6 +344,23 @@ class EmulatedGpuTest {
     assertEquals(free, driver.freeBytes());
   }
 
+  /// A function of a module is the same for all who ask for it, and so is what it may use.
+  @Test
+  void whatOneMayUseIsNotTakenFromAnother() {
+    long out = driver.allocate(4);
+    List<Launch.Kernel> kernels = new ArrayList<>();
+    for (int i = 0; i < 2; i++) {
+      kernels.add(
+          new Launch.Kernel(driver.function(probes, "probe_shared"), entries.get("probe_shared")));
+    }
+    for (int turn : new int[] {0, 1, 0}) {
+      int bytes = turn == 0 ? 70_000 : 60_000;
+      new Launch(driver).begin(kernels.get(turn)).address(out).integer(0).run(1, 1, 1, 1, bytes);
+    }
+    driver.synchronize();
+    driver.free(out);
+  }
+
   // --- helpers --------------------------------------------------------------------------------
 
   /// What the driver reads of PTX: names and parameters of entries.
