@@ -576,8 +576,14 @@ API int cuModuleLoadData(void** out, const void* image) {
   *out = parse_ptx(text);
   return SUCCESS;
 }
-API int cuModuleLoadDataEx(void** out, const void* image, unsigned, int*, void**) {
-  return cuModuleLoadData(out, image);
+API int cuModuleLoadDataEx(void** out, const void* image, unsigned count, int* options, void** values) {
+  const int result = cuModuleLoadData(out, image);
+  for (unsigned i = 0; result != SUCCESS && i + 1 < count; i++) {
+    if (options[i] == 5 && options[i + 1] == 6) {  // a buffer for errors, and its size
+      snprintf((char*)values[i], (size_t)values[i + 1], "the compiler says: %s\n", last_error);
+    }
+  }
+  return result;
 }
 API int cuModuleUnload(void* module) {
   delete (Module*)module;

@@ -1,7 +1,9 @@
 package io.github.retmask.kernels.cuda;
 
 import io.github.retmask.tensor.Tensor;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
 import java.util.Map;
@@ -12,6 +14,7 @@ import jcuda.driver.CUdevice_attribute;
 import jcuda.driver.CUdeviceptr;
 import jcuda.driver.CUfunction;
 import jcuda.driver.CUfunction_attribute;
+import jcuda.driver.CUjit_option;
 import jcuda.driver.CUmodule;
 import jcuda.driver.CUresult;
 import jcuda.driver.CUstream;
@@ -23,6 +26,8 @@ import org.jspecify.annotations.Nullable;
 /// work is done. Addresses are plain longs. Each call checks its return code; a failure says what was
 /// asked for.
 final class CudaDriver implements AutoCloseable {
+  private static final int LOG_BYTES = 4096; // of the compiler
+
   private final CUdevice device = new CUdevice();
   private final CUcontext context = new CUcontext();
   private final CUstream stream = new CUstream();
@@ -222,15 +227,31 @@ final class CudaDriver implements AutoCloseable {
   synchronized CUmodule loadModule(byte[] ptx, String what) {
     CUmodule module = modules.get(what);
     if (module == null) {
-      byte[] image = java.util.Arrays.copyOf(ptx, ptx.length + 1); // ends in a zero byte
+      Pointer image =
+          Pointer.to(java.util.Arrays.copyOf(ptx, ptx.length + 1)); // ends in a zero byte
       module = new CUmodule();
-      check(
-          JCudaDriver.cuModuleLoadDataEx(
-              module, Pointer.to(image), 0, new int[0], Pointer.to(new int[0])),
-          "load the kernels of " + what);
+      int rc = JCudaDriver.cuModuleLoadDataEx(module, image, 0, new int[0], Pointer.to(new int[0]));
+      if (rc != 0) {
+        check(rc, "load the kernels of %s (%s)".formatted(what, compilerLog(image)));
+      }
       modules.put(what, module);
     }
     return module;
+  }
+
+  /// What the driver's compiler says of a module that it refuses.
+  private static String compilerLog(Pointer image) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment log = arena.allocate(LOG_BYTES);
+      MemorySegment values =
+          arena.allocateFrom(ValueLayout.JAVA_LONG, log.address(), log.byteSize());
+      int[] options = {
+        CUjit_option.CU_JIT_ERROR_LOG_BUFFER, CUjit_option.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
+      };
+      JCudaDriver.cuModuleLoadDataEx(
+          new CUmodule(), image, options.length, options, new HostAddress(values));
+      return log.getString(0).strip();
+    }
   }
 
   /// A kernel of a module.

@@ -286,6 +286,17 @@ class EmulatedGpuTest {
   }
 
   @Test
+  void whatTheCompilerSaysOfPtxIsToldOn() {
+    byte[] newer = ".version 8.5\n.target sm_80\n".getBytes(StandardCharsets.UTF_8);
+    String message =
+        assertThrows(IllegalStateException.class, () -> driver.loadModule(newer, "newer"))
+            .getMessage();
+    assertTrue(
+        message.contains("kernels of newer (the compiler says: PTX of a version above 8.0)"),
+        message);
+  }
+
+  @Test
   void pinnedMemoryIsReadWhenTheCopyRuns() {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment host = arena.allocate(4096, 4096);
