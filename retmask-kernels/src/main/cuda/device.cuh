@@ -83,6 +83,15 @@ __device__ __forceinline__ void multiply_add_bf16(
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// c += a b, every element by a fused multiply-add.
+template <int N>
+__device__ __forceinline__ void multiply_add(float (&c)[N], float a, const float (&b)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    c[i] = fmaf(a, b[i], c[i]);
+  }
+}
+
 // 2^x, about 2 ulp.
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;

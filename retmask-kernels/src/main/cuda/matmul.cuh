@@ -247,26 +247,26 @@ __device__ __forceinline__ void each_output(
 // N floats from shared memory, in runs of four that lie `apart`.
 template <int N>
 struct Quads {
-  Pack<float, 4> run[N / 4];
+  float at[N];
   __device__ __forceinline__ Quads(const float* from, int apart) {
 #pragma unroll
-    for (int i = 0; i < N / 4; i++) {
-      run[i] = *(const Pack<float, 4>*)(from + i * apart);
+    for (int i = 0; i < N; i += 4) {
+      const Pack<float, 4> run = *(const Pack<float, 4>*)(from + i / 4 * apart);
+#pragma unroll
+      for (int j = 0; j < 4; j++) {
+        at[i + j] = run.at[j];
+      }
     }
   }
-  __device__ __forceinline__ float operator[](int i) const { return run[i / 4].at[i % 4]; }
 };
 
 // The outer product of one step.
 template <int M, int N>
-__device__ __forceinline__ void multiply_add(
+__device__ __forceinline__ void add_outer_product(
     float (&c)[M][N], const Quads<M>& a, const Quads<N>& b) {
 #pragma unroll
   for (int i = 0; i < M; i++) {
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-      c[i][j] = fmaf(a[i], b[j], c[i][j]);
-    }
+    multiply_add(c[i], a.at[i], b.at);
   }
 }
 
@@ -360,7 +360,7 @@ __device__ __forceinline__ void tiles(
 #pragma unroll(SIZE == 64 ? 2 : 4)
       for (int s = chain; s < TILE_STEPS; s += CHAINS) {
         const int at = (1 - buffer) * SLICE + s * STRIDE;
-        multiply_add(c, Quads<M>(xs + at + lane_m, 32), Quads<N>(ws + at + lane_n, 16));
+        add_outer_product(c, Quads<M>(xs + at + lane_m, 32), Quads<N>(ws + at + lane_n, 16));
       }
     }
     if (next < inner) {
@@ -527,7 +527,7 @@ __device__ __forceinline__ void product(
       for (int k = 0; k < min(PRODUCT_STEPS, steps - slice); k += 4) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-          multiply_add(
+          add_outer_product(
               c, Quads<8>(av + (k + i) * A::STRIDE, 32), Quads<8>(bv + (k + i) * B::STRIDE, 16));
         }
       }

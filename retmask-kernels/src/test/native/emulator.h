@@ -17,6 +17,9 @@
 // fences, bank conflicts, coalescing, occupancy; the last bits of approximate functions and the order
 // of sums in a tensor core.
 #pragma once
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -513,6 +516,22 @@ inline void multiply_add_bf16(
   d[1] += top[1];
   d[2] += bottom[0];
   d[3] += bottom[1];
+}
+
+// In SIMD registers, which the checks of addresses around it would forbid the compiler.
+template <int N>
+inline void multiply_add(float (&c)[N], float a, const float (&b)[N]) {
+  int i = 0;
+#ifdef __FMA__
+  for (; i + 8 <= N; i += 8) {
+    const __m256 sum =
+        _mm256_fmadd_ps(_mm256_set1_ps(a), _mm256_loadu_ps(b + i), _mm256_loadu_ps(c + i));
+    _mm256_storeu_ps(c + i, sum);
+  }
+#endif
+  for (; i < N; i++) {
+    c[i] = fmaf(a, b[i], c[i]);
+  }
 }
 
 inline float exp2_fast(float x) {
