@@ -3,6 +3,7 @@ package io.github.retmask.kernels.cuda;
 import io.github.retmask.backend.Accumulate;
 import io.github.retmask.tensor.Tensor;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /// The three products of a linear layer on tensor cores: operands in BF16, sums in F32, rounded once.
@@ -12,10 +13,13 @@ interface Gemm extends AutoCloseable {
   /// cuBLAS where there is one, else our own kernels.
   static Gemm open(Gpu gpu) {
     if (CublasLibrary.load() == null) {
+      Logger log = LoggerFactory.getLogger(Gemm.class);
       try {
-        return new CublasGemm(gpu);
+        Gemm gemm = new CublasGemm(gpu);
+        log.info("cuda: products by {}", gemm.name());
+        return gemm;
       } catch (IllegalStateException e) {
-        LoggerFactory.getLogger(Gemm.class).warn("{}; products by our own kernels", e.getMessage());
+        log.warn("{}; products by our own kernels", e.getMessage());
       }
     }
     return new TensorCoreGemm(gpu);
