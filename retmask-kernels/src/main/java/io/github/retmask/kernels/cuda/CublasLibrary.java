@@ -82,12 +82,18 @@ final class CublasLibrary {
     }
   }
 
-  /// What is loaded meets later needs by its name, whatever folder it came from.
+  /// What is loaded meets later needs by its name, whatever folder it came from: that of cuBLAS for
+  /// its second half too.
   private static @Nullable String loadFrom(Path library) {
     try {
       Path file = library.toRealPath();
+      String name = file.getFileName().toString().startsWith(V13) ? V13 : V12;
+      Path half = file.resolveSibling(name.replace("libcublas", "libcublasLt"));
+      if (Files.isRegularFile(half)) {
+        System.load(half.toRealPath().toString());
+      }
       System.load(file.toString());
-      return bind(file.getFileName().toString().startsWith(V13) ? V13 : V12);
+      return bind(name);
     } catch (IOException | UnsatisfiedLinkError e) {
       return library + " cannot be loaded: " + e.getMessage();
     }
