@@ -5,7 +5,7 @@
 //
 // A thread turns N pairs: a pack of the first half and the one R/2 after it, which it alone reads and
 // writes, so out may be x. A block takes `tokens` neighbouring tokens; their heads share angles.
-#include "packs.cuh"
+#include "rope.cuh"
 
 template <class T, int N>
 __device__ __forceinline__ void rotate_packs(
@@ -41,14 +41,7 @@ __device__ __forceinline__ void rotate_packs(
     Pack<T, N> b = *(const Pack<T, N>*)(x + at + half);
     const Pack<float, N> c = *(const Pack<float, N>*)(cos + angle);
     const Pack<float, N> s = *(const Pack<float, N>*)(sin + angle);
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-      const float u = to_float(a.at[j]);
-      const float v = to_float(b.at[j]);
-      const float turn = s.at[j] * direction;
-      a.at[j] = from_float<T>(fmaf(u, c.at[j], -(v * turn)));
-      b.at[j] = from_float<T>(fmaf(v, c.at[j], u * turn));
-    }
+    turn(a, b, c, s, direction);
     *(Pack<T, N>*)(out + at) = a;
     *(Pack<T, N>*)(out + at + half) = b;
   }

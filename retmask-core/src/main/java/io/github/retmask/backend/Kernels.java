@@ -210,6 +210,46 @@ public interface Kernels extends AutoCloseable {
   /// may be dOut.
   void ropeBackward(Tensor dx, Tensor dOut, Tensor cos, Tensor sin, Tensor positions);
 
+  // --- norm_rope ------------------------------------------------------------------------------
+
+  /// Queries or keys as attention reads them, from their projection: [#rmsNorm] of x where there is a
+  /// norm, [#rope] of that, and [#scatterRows] of the result and of the values where there is a cache;
+  /// to the bit. A backend may do all at once.
+  ///
+  /// @param out `[N,H,D]`; may be x where there is no norm
+  /// @param rstd `[N H]` or `[N]`; null without norm
+  /// @param x `[N,H,D]`
+  /// @param norm weight `[D]` for every head, or `[H D]` for all heads of a token; or null
+  /// @param eps of the norm
+  /// @param cos `[P,R/2]`
+  /// @param sin `[P,R/2]`
+  /// @param positions I32 `[N]`, see [#rope]
+  /// @param v `[N,H,D]`, the values that belong to keys; null without cache
+  /// @param cache where keys and values go, or null
+  default void normRope(
+      Tensor out,
+      @Nullable Tensor rstd,
+      Tensor x,
+      @Nullable Tensor norm,
+      float eps,
+      Tensor cos,
+      Tensor sin,
+      Tensor positions,
+      @Nullable Tensor v,
+      @Nullable CacheLines cache) {
+    Tensor normed = x;
+    if (norm != null && rstd != null) {
+      long width = norm.dim(0);
+      rmsNorm(out.view(rstd.dim(0), width), rstd, x.view(rstd.dim(0), width), norm, eps);
+      normed = out;
+    }
+    rope(out, normed, cos, sin, positions);
+    if (cache != null && v != null) {
+      scatterRows(cache.keys(), out, cache.rows());
+      scatterRows(cache.values(), v, cache.rows());
+    }
+  }
+
   // --- attention ------------------------------------------------------------------------------
 
   /// Causal grouped-query attention with per-(row, head) modes (online softmax, Dao et al. 2022):

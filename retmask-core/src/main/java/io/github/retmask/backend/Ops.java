@@ -194,6 +194,34 @@ public final class Ops {
     kernels.ropeBackward(dx, dOut, cos, sin, positions);
   }
 
+  /// See [Kernels#normRope].
+  public void normRope(
+      Tensor out,
+      @Nullable Tensor rstd,
+      Tensor x,
+      @Nullable Tensor norm,
+      float eps,
+      Tensor cos,
+      Tensor sin,
+      Tensor positions,
+      @Nullable Tensor v,
+      @Nullable CacheLines cache) {
+    Check op = new Check("norm_rope");
+    op.rotation(out, x, cos, sin, positions);
+    if ((norm == null) != (rstd == null) || (v == null) != (cache == null)) {
+      throw op.error("want a norm with rstd or neither, and values with a cache or neither");
+    }
+    if (norm != null && rstd != null) {
+      op.f32(rstd).f(norm).normOfHeads(x, rstd, norm);
+    }
+    if (cache != null && v != null) {
+      op.activations(out, v, cache.keys(), cache.values()).i32(cache.rows()).same(v, out);
+      op.shape(cache.rows(), x.dim(0)).same(cache.values(), cache.keys());
+      op.rowsOf(out, x.dim(0), cache.keys()).inside(cache.rows(), cache.keys().dim(0));
+    }
+    kernels.normRope(out, rstd, x, norm, eps, cos, sin, positions, v, cache);
+  }
+
   /// See [Kernels#attention].
   public void attention(
       Tensor z,
@@ -470,6 +498,17 @@ public final class Ops {
                 .formatted(weight.name(), weight.shape(), x.dim(1), x.shape()));
       }
       return this;
+    }
+
+    /// Of every head of x `[N,H,D]`, or of all heads of a token.
+    Check normOfHeads(Tensor x, Tensor rstd, Tensor weight) {
+      long width = x.dim(1) * x.dim(2);
+      if (weight.shape().rank() != 1 || (weight.dim(0) != x.dim(2) && weight.dim(0) != width)) {
+        throw error(
+            "weight %s is %s, want [%d] = last dim of x %s, or [%d] for all its heads"
+                .formatted(weight.name(), weight.shape(), x.dim(2), x.shape(), width));
+      }
+      return shape(rstd, x.size() / weight.dim(0));
     }
 
     Check linear(Tensor out, Tensor x, Tensor weight) {

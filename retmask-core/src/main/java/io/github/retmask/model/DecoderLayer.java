@@ -5,6 +5,7 @@ import static java.util.Objects.requireNonNull;
 import io.github.retmask.backend.Accumulate;
 import io.github.retmask.backend.AttentionReadout;
 import io.github.retmask.backend.BatchLayout;
+import io.github.retmask.backend.CacheLines;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Ops;
 import io.github.retmask.model.LayerSpec.NormPlacement;
@@ -55,15 +56,9 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
     observer.saw(Site.RESID_PRE, index, residPre);
     Tensor attnIn = attentionInput(a, residPre, ops); // [N,C]
     queries(a, attnIn, rotation, ops, observer); // [N,H,D]
-    keysAndValues(a, attnIn, rotation, ops, observer); // [N,Hkv,D]
-    Tensor keys = a.rotK(); // [keys,Hkv,D]
-    Tensor values = a.v(); // [keys,Hkv,D]
-    if (cache != null) {
-      ops.scatterRows(cache.keys(), a.rotK(), cache.rows());
-      ops.scatterRows(cache.values(), a.v(), cache.rows());
-      keys = cache.keys();
-      values = cache.values();
-    }
+    keysAndValues(a, attnIn, rotation, cache, ops, observer); // [N,Hkv,D]
+    Tensor keys = cache == null ? a.rotK() : cache.keys(); // [keys,Hkv,D]
+    Tensor values = cache == null ? a.v() : cache.values(); // [keys,Hkv,D]
     ops.attention(a.z(), a.lse(), a.rotQ(), keys, values, layout, plan, spec.attention(), readout);
     observer.saw(Site.Z, index, a.z());
     Tensor z = a.z(); // [N,H,D]
@@ -91,32 +86,43 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
     LayerWeights w = weights;
     ops.matmul(flat(a.q()), attnIn, w.qProj().weight(), w.qProj().bias()); // [N, H D]
     observer.saw(Site.Q, index, a.q());
-    if (spec.qkNorm() != QkNorm.NONE) {
-      Tensor qNorm = requireNonNull(w.qNorm());
-      Tensor qRstd = requireNonNull(a.qRstd());
-      ops.rmsNorm(normed(a.rotQ()), qRstd, normed(a.q()), qNorm, config.normEps());
-    }
-    ops.rope(a.rotQ(), a.rotQ(), rotation.cos(), rotation.sin(), rotation.rows()); // [N,H,D]
+    normRope(a.rotQ(), a.qRstd(), a.q(), w.qNorm(), rotation, null, null, ops); // [N,H,D]
     observer.saw(Site.ROT_Q, index, a.rotQ());
   }
 
-  /// Fills `a.k()`, `a.rotK()` and `a.v()`.
+  /// Fills `a.k()`, `a.rotK()` and `a.v()`, and the cache with the latter two.
   ///
   /// @param attnIn `[N,C]`
+  /// @param cache or null
   void keysAndValues(
-      LayerActivations a, Tensor attnIn, Rotation rotation, Ops ops, Observer observer) {
+      LayerActivations a,
+      Tensor attnIn,
+      Rotation rotation,
+      @Nullable CacheLines cache,
+      Ops ops,
+      Observer observer) {
     LayerWeights w = weights;
     ops.matmul(flat(a.k()), attnIn, w.kProj().weight(), w.kProj().bias()); // [N, Hkv D]
     ops.matmul(flat(a.v()), attnIn, w.vProj().weight(), w.vProj().bias()); // [N, Hkv D]
     observer.saw(Site.K, index, a.k());
     observer.saw(Site.V, index, a.v());
-    if (spec.qkNorm() != QkNorm.NONE) {
-      Tensor kNorm = requireNonNull(w.kNorm());
-      Tensor kRstd = requireNonNull(a.kRstd());
-      ops.rmsNorm(normed(a.rotK()), kRstd, normed(a.k()), kNorm, config.normEps());
-    }
-    ops.rope(a.rotK(), a.rotK(), rotation.cos(), rotation.sin(), rotation.rows()); // [N,Hkv,D]
+    Tensor v = cache == null ? null : a.v();
+    normRope(a.rotK(), a.kRstd(), a.k(), w.kNorm(), rotation, v, cache, ops); // [N,Hkv,D]
     observer.saw(Site.ROT_K, index, a.rotK());
+  }
+
+  private void normRope(
+      Tensor out,
+      @Nullable Tensor rstd,
+      Tensor x,
+      @Nullable Tensor norm,
+      Rotation rotation,
+      @Nullable Tensor v,
+      @Nullable CacheLines cache,
+      Ops ops) {
+    Tensor cos = rotation.cos();
+    Tensor sin = rotation.sin();
+    ops.normRope(out, rstd, x, norm, config.normEps(), cos, sin, rotation.rows(), v, cache);
   }
 
   /// From gated head outputs to the result: o_proj and the feed-forward block. `residPost` may be
@@ -323,11 +329,4 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
   private Tensor normed(Tensor t) {
     return spec.qkNorm() == QkNorm.PER_HEAD ? t.view(t.dim(0) * t.dim(1), t.dim(2)) : flat(t);
   }
-
-  /// Where a layer's keys and values go.
-  ///
-  /// @param keys `[slots * capacity, Hkv, D]`
-  /// @param values `[slots * capacity, Hkv, D]`
-  /// @param rows I32 `[N]`, cache row of every token
-  record CacheLines(Tensor keys, Tensor values, Tensor rows) {}
 }

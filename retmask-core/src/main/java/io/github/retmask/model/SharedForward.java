@@ -2,6 +2,7 @@ package io.github.retmask.model;
 
 import io.github.retmask.backend.AttentionReadout;
 import io.github.retmask.backend.BatchLayout;
+import io.github.retmask.backend.CacheLines;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Ops;
 import io.github.retmask.heads.HeadMask;
@@ -43,6 +44,7 @@ final class SharedForward {
   private final Map<RopeSpec, Rotation> inContext;
   private final int capacity; // tokens of a frame
   private final List<Frame> frames = new ArrayList<>(); // by number of layers that wait
+  private @Nullable Places places; // of the latest strands
 
   /// New tokens that several rows share.
   ///
@@ -172,14 +174,13 @@ final class SharedForward {
       strands = entering(strands);
       LayerActivations a = buffers(depth, l).first(tokens(strands));
       Tensor attnIn = layer.attentionInput(a, resid, ops); // [N,C]
-      layer.keysAndValues(a, attnIn, rotation(layer, strands), ops, Observer.NONE);
-      Tensor keys = a.rotK(); // [keys,Hkv,D]
-      Tensor values = a.v(); // [keys,Hkv,D]
-      if (slots != null) {
-        keys = slots.cache().keys(l);
-        values = slots.cache().values(l);
-        store(keys, a.rotK(), strands, slots);
-        store(values, a.v(), strands, slots);
+      CacheLines lines = lines(strands, l);
+      layer.keysAndValues(a, attnIn, rotation(layer, strands), lines, ops, Observer.NONE);
+      Tensor keys = lines == null ? a.rotK() : lines.keys(); // [keys,Hkv,D]
+      Tensor values = lines == null ? a.v() : lines.values(); // [keys,Hkv,D]
+      if (lines != null && slots != null) {
+        share(keys, a.rotK(), strands, slots);
+        share(values, a.v(), strands, slots);
       }
       int[] queries = request.tokens();
       if (l == config.layerCount() - 1) {
@@ -274,9 +275,17 @@ final class SharedForward {
         readout);
   }
 
-  /// Writes the keys or values of strands to the slots of all their rows.
-  private void store(Tensor cached, Tensor fresh, List<Strand> strands, Slots to) {
-    ops.scatterRows(cached, fresh, step.ints("cache_rows", layout(strands).keyRows()));
+  /// Where the keys and values of a layer go in the slot of every strand's first row.
+  private @Nullable CacheLines lines(List<Strand> strands, int l) {
+    if (slots == null) {
+      return null;
+    }
+    KvCache cache = slots.cache();
+    return new CacheLines(cache.keys(l), cache.values(l), places(strands).cacheRows());
+  }
+
+  /// Writes the keys or values of strands to the slots of their other rows.
+  private void share(Tensor cached, Tensor fresh, List<Strand> strands, Slots to) {
     for (Strand strand : strands) {
       Tensor own = fresh.slice(strand.source(), strand.source() + strand.length());
       for (int i = 1; i < strand.rows().length; i++) {
@@ -299,7 +308,7 @@ final class SharedForward {
     return all;
   }
 
-  /// The same strands, packed as they enter a layer.
+  /// The same strands, packed as they enter a layer; the same list where nothing changed.
   private List<Strand> entering(List<Strand> strands) {
     List<Strand> packed = new ArrayList<>(strands.size());
     int at = 0;
@@ -308,7 +317,8 @@ final class SharedForward {
       packed.add(new Strand(s.sequence(), s.rows(), s.from(), s.length(), at, keyStart));
       at += s.length();
     }
-    return packed;
+    Places before = places;
+    return before != null && packed.equals(before.strands) ? before.strands : packed;
   }
 
   /// The runs of chosen tokens within whole strands.
@@ -433,10 +443,59 @@ final class SharedForward {
   }
 
   private BatchLayout layout(List<Strand> strands) {
-    return BatchLayout.cached(
-        strands.stream().mapToInt(Strand::length).toArray(),
-        strands.stream().mapToInt(this::past).toArray(),
-        strands.stream().mapToInt(Strand::keyStart).toArray());
+    return places(strands).layout;
+  }
+
+  /// The latest strands' are kept: most layers have the same.
+  private Places places(List<Strand> strands) {
+    Places latest = places;
+    if (latest == null || latest.strands != strands) {
+      latest = new Places(strands);
+      places = latest;
+    }
+    return latest;
+  }
+
+  /// Where the tokens of strands lie, copied to the backend when asked for.
+  private final class Places {
+    final List<Strand> strands;
+    final BatchLayout layout;
+    private @Nullable Tensor positions;
+    private @Nullable Tensor baseTokens;
+    private @Nullable Tensor cacheRows;
+
+    Places(List<Strand> strands) {
+      this.strands = strands;
+      this.layout =
+          BatchLayout.cached(
+              strands.stream().mapToInt(Strand::length).toArray(),
+              strands.stream().mapToInt(SharedForward.this::past).toArray(),
+              strands.stream().mapToInt(Strand::keyStart).toArray());
+    }
+
+    /// Within their rows, `[N]`.
+    Tensor positions() {
+      if (positions == null) {
+        positions = numbers(strands, SharedForward.this::past);
+      }
+      return positions;
+    }
+
+    /// Packed tokens of the sequences, `[N]`.
+    Tensor baseTokens() {
+      if (baseTokens == null) {
+        baseTokens = numbers(strands, s -> base.tokenStart(s.sequence()) + s.from());
+      }
+      return baseTokens;
+    }
+
+    /// In the cache, `[N]`.
+    Tensor cacheRows() {
+      if (cacheRows == null) {
+        cacheRows = step.ints("cache_rows", layout.keyRows());
+      }
+      return cacheRows;
+    }
   }
 
   private HeadPlan plan(List<Strand> strands, int l, boolean keepGatedOff) {
@@ -470,10 +529,9 @@ final class SharedForward {
   private Rotation rotation(DecoderLayer layer, List<Strand> strands) {
     Rotation ofBase = inContext.get(layer.spec().rope());
     if (ofBase == null) {
-      return model.rotation(layer, numbers(strands, this::past), inContext);
+      return model.rotation(layer, places(strands).positions(), inContext);
     }
-    Tensor rows = numbers(strands, s -> base.tokenStart(s.sequence()) + s.from());
-    return new Rotation(ofBase.cos(), ofBase.sin(), rows);
+    return new Rotation(ofBase.cos(), ofBase.sin(), places(strands).baseTokens());
   }
 
   /// Packed tokens of the sequences as tokens of the chosen runs.

@@ -3,6 +3,7 @@ package io.github.retmask.model;
 import io.github.retmask.backend.Accumulate;
 import io.github.retmask.backend.AttentionReadout;
 import io.github.retmask.backend.BatchLayout;
+import io.github.retmask.backend.CacheLines;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Ops;
 import io.github.retmask.heads.HeadMask;
@@ -150,10 +151,10 @@ public final class Transformer implements AutoCloseable {
         readout = AttentionReadout.of(step, config.heads(), readouts.tokens(), readouts.spans());
         reported.add(readout);
       }
-      DecoderLayer.CacheLines lines =
+      CacheLines lines =
           cache == null || cacheRows == null
               ? null
-              : new DecoderLayer.CacheLines(cache.keys(l), cache.values(l), cacheRows);
+              : new CacheLines(cache.keys(l), cache.values(l), cacheRows);
       Rotation rotation = rotation(layer, positions, rotations);
       Tensor post = keep == Keep.RESULT ? resid : activation(step, "resid", n, config.hiddenSize());
       layer.forward(post, a, resid, rotation, layout, plan, lines, readout, ops, observer);

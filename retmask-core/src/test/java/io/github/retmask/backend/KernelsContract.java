@@ -116,6 +116,13 @@ public abstract class KernelsContract {
   }
 
   @Nested
+  class NormRope extends NormRopeContract {
+    NormRope() {
+      super(KernelsContract.this);
+    }
+  }
+
+  @Nested
   class Attention extends AttentionContract {
     Attention() {
       super(KernelsContract.this);

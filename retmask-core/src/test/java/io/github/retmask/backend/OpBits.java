@@ -48,6 +48,7 @@ public final class OpBits {
           RopeContract.rotated(on, rope, rope.x(), false, false),
           RopeContract.rotated(on, rope, rope.x(), true, false)
         });
+    line(lines, "norm_rope", NormRopeContract.atOnce(on, NormRopeContract.cases().getLast()));
     line(
         lines,
         "attention",

@@ -5,6 +5,7 @@ import io.github.retmask.backend.AdamWStep;
 import io.github.retmask.backend.AttentionReadout;
 import io.github.retmask.backend.AttentionSpec;
 import io.github.retmask.backend.BatchLayout;
+import io.github.retmask.backend.CacheLines;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Ops;
 import io.github.retmask.backend.TokenDraw;
@@ -160,6 +161,17 @@ final class GpuOps {
     double rope = 2 * size((long) t * h * d) + 4.0 * t * d;
     time("rope", 0, rope, () -> ops.rope(q, q, cos, sin, places));
     time("rope_backward", 0, rope, () -> ops.ropeBackward(q, q, cos, sin, places));
+    Tensor rotated = activation("rotated", t, h, d);
+    Tensor v = activation("v", t, h, d);
+    Tensor headNorm = normal("head_norm", 1, type, d);
+    Tensor headRstd = arena.floats("head_rstd", (long) t * h);
+    CacheLines cache =
+        new CacheLines(activation("keys", t, h, d), activation("values", t, h, d), places);
+    time(
+        "norm_rope",
+        0,
+        5 * size((long) t * h * d) + 4.0 * t * d,
+        () -> ops.normRope(rotated, headRstd, q, headNorm, 1e-5f, cos, sin, places, v, cache));
     next();
   }
 

@@ -5,6 +5,7 @@ import io.github.retmask.backend.AdamWStep;
 import io.github.retmask.backend.AttentionReadout;
 import io.github.retmask.backend.AttentionSpec;
 import io.github.retmask.backend.BatchLayout;
+import io.github.retmask.backend.CacheLines;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.TokenDraw;
@@ -166,6 +167,21 @@ final class CudaKernels implements Kernels {
   public synchronized void ropeBackward(
       Tensor dx, Tensor dOut, Tensor cos, Tensor sin, Tensor positions) {
     CudaRope.rotate(op(), dx, dOut, cos, sin, positions, -1);
+  }
+
+  @Override
+  public synchronized void normRope(
+      Tensor out,
+      @Nullable Tensor rstd,
+      Tensor x,
+      @Nullable Tensor norm,
+      float eps,
+      Tensor cos,
+      Tensor sin,
+      Tensor positions,
+      @Nullable Tensor v,
+      @Nullable CacheLines cache) {
+    CudaNormRope.normRope(op(), out, rstd, x, norm, eps, cos, sin, positions, v, cache);
   }
 
   @Override

@@ -31,7 +31,12 @@ final class CudaRmsNorm {
   ///
   /// @param team neighbouring lanes of a warp, a power of two, or all threads of the block
   /// @param threads of a block
-  private record Team(int team, int threads) {
+  record Team(int team, int threads) {
+
+    /// The team that normalises rows of `width` elements.
+    static Team forward(int width, int packed) {
+      return of(Math.ceilDiv(width, packed), HELD, MOST_THREADS);
+    }
 
     /// @param items of a row, of which a thread takes `each` where one warp is enough
     static Team of(long items, int each, int mostThreads) {
@@ -74,7 +79,7 @@ final class CudaRmsNorm {
     long rows = x.dim(0);
     int width = Math.toIntExact(x.dim(1));
     long packs = Math.ceilDiv(width, CudaElementwise.packed(x));
-    Team team = Team.of(packs, HELD, MOST_THREADS);
+    Team team = Team.forward(width, CudaElementwise.packed(x));
     int rounds = packs <= Math.min(team.team, WARP) ? HELD : 1; // rows that a team takes at once
     long blocks = Math.ceilDiv(rows, (long) team.teams() * rounds);
     launch

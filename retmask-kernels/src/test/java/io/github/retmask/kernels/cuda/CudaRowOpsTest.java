@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import io.github.retmask.backend.Accumulate;
 import io.github.retmask.backend.AdamWStep;
 import io.github.retmask.backend.BatchLayout;
+import io.github.retmask.backend.CacheLines;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.ReferenceBackend;
@@ -577,6 +578,94 @@ class CudaRowOpsTest {
       double[] tolerance = new double[x.length];
       Arrays.fill(tolerance, 3 * EPS * 32); // products of normal values stay below 32
       check("rope " + i, type, got.get(i), want.get(i), tolerance);
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "F32,30,5,128,128,128",
+    "F32,1,32,64,64,2048",
+    "F32,9,3,24,16,24",
+    "F32,9,3,12,6,36",
+    "BF16,30,5,128,128,128",
+    "BF16,1,32,128,128,4096",
+    "BF16,3,8,96,32,96",
+    "BF16,9,2,32,16,32",
+    "BF16,9,3,16,8,0",
+    "BF16,5,3,7,6,21",
+    "BF16,70,2,64,64,0"
+  })
+  void normRopeHasTheBitsOfItsParts(
+      DType type, int tokens, int heads, int headDim, int rotated, int width) {
+    int half = rotated / 2;
+    int size = tokens * heads * headDim;
+    int[] positions = new int[tokens];
+    Arrays.setAll(positions, n -> 79 - n);
+    int[] rows = new int[tokens];
+    Arrays.setAll(rows, n -> (11 * n + 5) % 80);
+    for (boolean cached : new boolean[] {true, false}) {
+      assertNormRope(type, tokens, heads, headDim, half, width, size, positions, rows, cached);
+    }
+  }
+
+  private static void assertNormRope(
+      DType type,
+      int tokens,
+      int heads,
+      int headDim,
+      int half,
+      int width,
+      int size,
+      int[] positions,
+      int[] rows,
+      boolean cached) {
+    List<List<float[]>> results = new ArrayList<>();
+    for (boolean atOnce : new boolean[] {true, false}) {
+      Computation work =
+          on -> {
+            Tensor x = on.in("x", normal(40, size), tokens, heads, headDim);
+            Tensor out = on.out("out", tokens, heads, headDim);
+            Tensor c = on.f32("cos", normal(41, 80 * half), 80, half);
+            Tensor s = on.f32("sin", normal(42, 80 * half), 80, half);
+            Tensor v = on.in("v", normal(43, size), tokens, heads, headDim);
+            Tensor keys = on.in("keys", normal(44, 80 * heads * headDim), 80, heads, headDim);
+            Tensor values = on.in("values", normal(45, 80 * heads * headDim), 80, heads, headDim);
+            Tensor rstd = width == 0 ? null : on.f32("rstd", new float[size / width], size / width);
+            Tensor norm = width == 0 ? null : on.in("norm", normal(46, width), width);
+            Tensor places = on.ints("positions", positions);
+            CacheLines cache = new CacheLines(keys, values, on.ints("rows", rows));
+            Kernels k = on.kernels;
+            if (atOnce) {
+              k.normRope(
+                  out,
+                  rstd,
+                  x,
+                  norm,
+                  1e-5f,
+                  c,
+                  s,
+                  places,
+                  cached ? v : null,
+                  cached ? cache : null);
+            } else {
+              Tensor normed = x;
+              if (norm != null) {
+                normed = out;
+                long n = rstd.size();
+                k.rmsNorm(out.view(n, width), rstd, x.view(n, width), norm, 1e-5f);
+              }
+              k.rope(out, normed, c, s, places);
+              if (cached) {
+                k.scatterRows(keys, out, cache.rows());
+                k.scatterRows(values, v, cache.rows());
+              }
+            }
+            return width == 0 ? List.of(out, x, keys, values) : List.of(out, x, keys, values, rstd);
+          };
+      results.add(onGpu(type, work));
+    }
+    for (int i = 0; i < results.getFirst().size(); i++) {
+      assertArrayEquals(results.get(1).get(i), results.get(0).get(i), "output " + i);
     }
   }
 

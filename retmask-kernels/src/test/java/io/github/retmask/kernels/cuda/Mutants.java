@@ -185,6 +185,7 @@ public final class Mutants {
       case "rows", "elementwise" -> tests(CudaRowOpsTest.class, "Rows");
       case "rms_norm" -> tests(CudaRowOpsTest.class, "RmsNorm");
       case "rope" -> tests(CudaRowOpsTest.class, "Rope");
+      case "norm_rope" -> tests(CudaRowOpsTest.class, "NormRope");
       case "swiglu" -> tests(CudaRowOpsTest.class, "Swiglu");
       case "head_gate" -> tests(CudaRowOpsTest.class, "HeadGate");
       case "adamw" -> tests(CudaRowOpsTest.class, "AdamW");
