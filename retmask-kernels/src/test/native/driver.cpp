@@ -26,6 +26,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 #include "runtime.h"
 
@@ -49,6 +50,9 @@ enum Result {
   ILLEGAL_ADDRESS = 700,
   LAUNCH_FAILED = 719,
   CAPTURE_UNSUPPORTED = 900,
+  CAPTURE_INVALIDATED = 901,
+  CAPTURE_IMPLICIT = 906,
+  CAPTURE_WRONG_THREAD = 908,
 };
 
 // What an sm_80 to sm_90 device has at the least, so that what runs here runs on all of them.
@@ -191,10 +195,18 @@ struct Graph {
   std::vector<Work> work;
 };
 
+// A capture under way. What must not happen meanwhile spoils it: its end says so.
+struct Capture {
+  Graph graph;
+  int mode;  // whom it keeps from calls that are unsafe meanwhile: 0 everybody, 1 its thread, 2 nobody
+  std::thread::id thread;
+  bool spoilt = false;
+};
+
 struct Stream {
   bool blocking;  // takes turns with the null stream
   std::deque<Work> work;
-  Graph* capture = nullptr;
+  std::unique_ptr<Capture> capture;
 };
 
 struct Event {
@@ -203,6 +215,7 @@ struct Event {
 };
 
 Stream null_stream{true, {}, nullptr};
+int graphs_made = 0;
 std::set<Stream*> streams = {&null_stream};
 constexpr size_t LATEST = 1024;  // so much work waits at most
 
@@ -226,6 +239,30 @@ int drain(Stream* s) {
   return broken;
 }
 
+// Refuses a call that would wait for a stream that is captured.
+int refuse_on(Stream* s, const char* call) {
+  s->capture->spoilt = true;
+  return refuse(CAPTURE_UNSUPPORTED, "%s, on a stream that is captured", call);
+}
+
+// What is unsafe while a stream is captured: calls that wait for all work, or that take or give memory
+// out of the order of streams. `whole`: whatever the capture's mode says.
+int unsafe(const char* call, bool whole = false) {
+  int result = SUCCESS;
+  for (Stream* s : streams) {
+    const Capture* c = s->capture.get();
+    if (c != nullptr &&
+        (whole || c->mode == 0 || (c->mode == 1 && c->thread == std::this_thread::get_id()))) {
+      result = refuse_on(s, call);
+    }
+  }
+  return result;
+}
+#define UNSAFE(call)               \
+  if (int result = unsafe(call)) { \
+    return result;                 \
+  }
+
 int drain_all() {
   for (Stream* s : streams) {
     drain(s);
@@ -242,8 +279,19 @@ int enqueue(void* handle, Work work) {
     return broken;
   }
   if (s->capture != nullptr) {
-    s->capture->work.push_back(std::move(work));
+    if (s->capture->spoilt) {
+      return refuse(CAPTURE_INVALIDATED, "a capture that is spoilt");
+    }
+    s->capture->graph.work.push_back(std::move(work));
     return SUCCESS;
+  }
+  if (s == &null_stream) {
+    for (Stream* other : streams) {
+      if (other->blocking && other->capture != nullptr) {
+        other->capture->spoilt = true;
+        return refuse(CAPTURE_IMPLICIT, "the null stream would wait for one that is captured");
+      }
+    }
   }
   s->work.push_back(std::move(work));
   if (s == &null_stream) {
@@ -351,7 +399,25 @@ struct Call {
     return {found.begin(), found.end()};
   }
 
+  // Those of a graph were looked up when it was captured.
+  int check_pointers() const {
+    for (int i = 0; i < function->kernel->parameters; i++) {
+      Address a = 0;
+      if (function->kernel->parameter[i].pointer) {
+        memcpy(&a, arguments[i].data(), 8);
+      }
+      if (a != 0 && !inside(a, 0)) {
+        return refuse(ILLEGAL_ADDRESS, "%s: argument %d points to %s", function->kernel->name, i,
+                      emulator::describe_address((const void*)a).c_str());
+      }
+    }
+    return SUCCESS;
+  }
+
   int run(emulator::Schedule how) {
+    if (int result = check_pointers()) {
+      return result;
+    }
     std::vector<void*> pointers;
     for (auto& a : arguments) {
       pointers.push_back(a.data());
@@ -456,6 +522,10 @@ API void emulator_capability(int major, int minor) {
   capability_minor = minor;
 }
 API void emulator_time_limit(int seconds) { emulator::time_limit = seconds; }
+API int emulator_graphs_made() {
+  CALL;
+  return graphs_made;
+}
 API unsigned long long emulator_memory_in_use() {
   CALL;
   return used;
@@ -558,6 +628,9 @@ API int cuCtxGetCurrent(void** out) {
 }
 API int cuCtxSynchronize() {
   CALL_IN_CONTEXT;
+  if (int result = unsafe("a wait for the context", true)) {
+    return result;
+  }
   return drain_all();
 }
 
@@ -669,19 +742,33 @@ API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, un
 
 API int cuMemAlloc_v2(Address* out, size_t bytes) {
   CALL_IN_CONTEXT;
+  UNSAFE("an allocation out of the order of streams");
   return allocate(out, bytes);
 }
 API int cuMemFree_v2(Address a) {
   CALL_IN_CONTEXT;
+  UNSAFE("a free out of the order of streams");
   drain_all();
   return release(a);
 }
-API int cuMemAllocAsync(Address* out, size_t bytes, void*) {
+// A driver would make nodes of these two; no graph of ours has any.
+API int cuMemAllocAsync(Address* out, size_t bytes, void* stream) {
   CALL_IN_CONTEXT;
+  Stream* s = stream_of(stream);
+  if (s == nullptr) {
+    return refuse(INVALID_HANDLE, "a stream that does not exist");
+  }
+  if (s->capture != nullptr) {
+    return refuse_on(s, "an allocation");
+  }
   return allocate(out, bytes);
 }
 API int cuMemFreeAsync(Address a, void* stream) {
   CALL_IN_CONTEXT;
+  Stream* s = stream_of(stream);
+  if (s != nullptr && s->capture != nullptr) {
+    return refuse_on(s, "a free");
+  }
   if (allocations.count(a) == 0) {
     return refuse(INVALID_VALUE, "free of %llx, which is no allocation", a);
   }
@@ -711,6 +798,7 @@ API int cuMemFreeHost(void* p) {
 }
 API int cuMemHostRegister_v2(void* p, size_t bytes, unsigned) {
   CALL_IN_CONTEXT;
+  UNSAFE("pinning memory");
   pinned[(const char*)p] = bytes;
   return SUCCESS;
 }
@@ -728,6 +816,10 @@ API int cuMemcpyHtoDAsync_v2(Address dst, const void* src, size_t bytes, void* s
   if (is_pinned(src, bytes)) {
     return enqueue(stream, [=] { return copy(dst, (Address)src, bytes); });
   }
+  Stream* s = stream_of(stream);
+  if (s != nullptr && s->capture != nullptr) {
+    return refuse_on(s, "a copy from memory that is not pinned");
+  }
   std::vector<char> staged((const char*)src, (const char*)src + bytes);
   return enqueue(stream, [=] { return copy(dst, (Address)staged.data(), bytes); });
 }
@@ -736,8 +828,11 @@ API int cuMemcpyDtoHAsync_v2(void* dst, Address src, size_t bytes, void* stream)
   if (!check(src, bytes, "copy from the device")) {
     return INVALID_VALUE;
   }
-  const int result = enqueue(stream, [=] { return copy((Address)dst, src, bytes); });
   Stream* s = stream_of(stream);
+  if (s != nullptr && s->capture != nullptr && !is_pinned(dst, bytes)) {
+    return refuse_on(s, "a copy to memory that is not pinned");
+  }
+  const int result = enqueue(stream, [=] { return copy((Address)dst, src, bytes); });
   return result != SUCCESS || s->capture != nullptr || is_pinned(dst, bytes) ? result : drain(s);
 }
 API int cuMemcpyDtoDAsync_v2(Address dst, Address src, size_t bytes, void* stream) {
@@ -748,12 +843,18 @@ API int cuMemcpyDtoDAsync_v2(Address dst, Address src, size_t bytes, void* strea
   return enqueue(stream, [=] { return copy(dst, src, bytes); });
 }
 API int cuMemcpyHtoD_v2(Address dst, const void* src, size_t bytes) {
+  CALL;
+  UNSAFE("a copy that is waited for");
   return cuMemcpyHtoDAsync_v2(dst, src, bytes, nullptr);
 }
 API int cuMemcpyDtoH_v2(void* dst, Address src, size_t bytes) {
+  CALL;
+  UNSAFE("a copy that is waited for");
   return cuMemcpyDtoHAsync_v2(dst, src, bytes, nullptr);
 }
 API int cuMemcpyDtoD_v2(Address dst, Address src, size_t bytes) {
+  CALL;
+  UNSAFE("a copy on the null stream");
   return cuMemcpyDtoDAsync_v2(dst, src, bytes, nullptr);
 }
 API int cuMemsetD8Async(Address dst, unsigned char value, size_t bytes, void* stream) {
@@ -777,9 +878,13 @@ API int cuMemsetD32Async(Address dst, unsigned value, size_t count, void* stream
   });
 }
 API int cuMemsetD8_v2(Address dst, unsigned char value, size_t bytes) {
+  CALL;
+  UNSAFE("a fill on the null stream");
   return cuMemsetD8Async(dst, value, bytes, nullptr);
 }
 API int cuMemsetD32_v2(Address dst, unsigned value, size_t count) {
+  CALL;
+  UNSAFE("a fill on the null stream");
   return cuMemsetD32Async(dst, value, count, nullptr);
 }
 
@@ -810,13 +915,16 @@ API int cuStreamSynchronize(void* stream) {
   CALL_IN_CONTEXT;
   Stream* s = stream_of(stream);
   return s == nullptr ? refuse(INVALID_HANDLE, "a stream that does not exist")
-         : s->capture != nullptr ? CAPTURE_UNSUPPORTED
+         : s->capture != nullptr ? refuse_on(s, "a wait")
                                  : drain(s);
 }
 API int cuStreamQuery(void* stream) {
   CALL_IN_CONTEXT;
   Stream* s = stream_of(stream);
-  return s == nullptr ? INVALID_HANDLE : s->work.empty() ? broken : NOT_READY;
+  return s == nullptr            ? INVALID_HANDLE
+         : s->capture != nullptr ? refuse_on(s, "a question for its state")
+         : s->work.empty()       ? broken
+                                 : NOT_READY;
 }
 API int cuStreamWaitEvent(void* stream, void* event, unsigned) {
   CALL_IN_CONTEXT;
@@ -861,32 +969,47 @@ API int cuEventElapsedTime(float* milliseconds, void* start, void* end) {
   *milliseconds = std::chrono::duration<float, std::milli>(b->time - a->time).count();
   return SUCCESS;
 }
-API int cuStreamBeginCapture_v2(void* stream, int) {
+API int cuStreamBeginCapture_v2(void* stream, int mode) {
   CALL_IN_CONTEXT;
   Stream* s = stream_of(stream);
   if (s == nullptr || s == &null_stream || s->capture != nullptr) {
     return refuse(CAPTURE_UNSUPPORTED, "a stream that can't be captured");
   }
-  s->capture = new Graph();
+  s->capture.reset(new Capture{{}, mode, std::this_thread::get_id()});
   return SUCCESS;
 }
 API int cuStreamEndCapture(void* stream, void** graph) {
   CALL_IN_CONTEXT;
   Stream* s = stream_of(stream);
+  *graph = nullptr;
   if (s == nullptr || s->capture == nullptr) {
     return refuse(CAPTURE_UNSUPPORTED, "the end of a capture that never began");
   }
-  *graph = s->capture;
-  s->capture = nullptr;
+  if (s->capture->mode != 2 && s->capture->thread != std::this_thread::get_id()) {
+    return refuse(CAPTURE_WRONG_THREAD, "the end of another thread's capture");
+  }
+  const std::unique_ptr<Capture> capture = std::move(s->capture);
+  if (capture->spoilt) {
+    return CAPTURE_INVALIDATED;  // the last error says why
+  }
+  *graph = new Graph(capture->graph);
   return SUCCESS;
 }
 API int cuGraphInstantiateWithFlags(void** out, void* graph, unsigned long long) {
   CALL_IN_CONTEXT;
+  if (graph == nullptr) {
+    return refuse(INVALID_VALUE, "no graph to make ready");
+  }
   *out = new Graph(*(Graph*)graph);
+  graphs_made++;
   return SUCCESS;
 }
 API int cuGraphLaunch(void* graph, void* stream) {
   CALL_IN_CONTEXT;
+  Stream* s = stream_of(stream);
+  if (s != nullptr && s->capture != nullptr) {
+    return refuse_on(s, "the launch of another graph");
+  }
   for (const Work& work : ((Graph*)graph)->work) {
     if (int result = enqueue(stream, work)) {
       return result;
@@ -933,6 +1056,12 @@ static const char* error_name(int result) {
       return "CUDA_ERROR_LAUNCH_FAILED";
     case CAPTURE_UNSUPPORTED:
       return "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED";
+    case CAPTURE_INVALIDATED:
+      return "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED";
+    case CAPTURE_IMPLICIT:
+      return "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT";
+    case CAPTURE_WRONG_THREAD:
+      return "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD";
     default:
       return "CUDA_ERROR_UNKNOWN";
   }

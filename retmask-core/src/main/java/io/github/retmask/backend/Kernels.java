@@ -5,6 +5,7 @@ import io.github.retmask.tensor.FreeMemory;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.List;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /// The op contract: what every backend computes. Call it through [Ops], which checks shapes and
@@ -55,6 +56,15 @@ public interface Kernels extends AutoCloseable {
   /// backend computes with it.
   default DType activations(DType weights) {
     return DType.F32;
+  }
+
+  /// Runs ops of which the same will come again, on tensors of the same shapes: those of a step of
+  /// decoding. A backend may put off what they do until they are all called, and keep what it takes to
+  /// call them; it may do so only as far as nobody sees it.
+  ///
+  /// @return what `ops` returns
+  default <T> T together(Supplier<T> ops) {
+    return ops.get();
   }
 
   // --- rows -----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import io.github.retmask.tensor.Shape;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.List;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /// The checked door to [Kernels]: every call verifies shapes, types and layouts once, with a
@@ -49,6 +50,11 @@ public final class Ops {
   /// See [Kernels#activations].
   public DType activations(DType weights) {
     return kernels.activations(weights);
+  }
+
+  /// See [Kernels#together].
+  public <T> T together(Supplier<T> ops) {
+    return kernels.together(ops);
   }
 
   /// See [Kernels#embedding].

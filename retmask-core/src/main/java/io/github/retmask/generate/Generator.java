@@ -23,6 +23,7 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /// Generates continuations by continuous batching: every step is one forward over the next token of
@@ -224,6 +225,7 @@ public final class Generator implements AutoCloseable {
     int tokens = 0;
     int budget = options.prefillTokens();
     boolean shares = true; // read-outs are of every row's own
+    boolean decodes = true; // every row is its newest token
     for (Running request : running) {
       if (request.startsOver()) {
         slots.clear(request.slot());
@@ -245,6 +247,7 @@ public final class Generator implements AutoCloseable {
           continue; // other prompts took this step's budget
         }
         boolean single = row.phase() == Batch.Phase.DECODE && row.ids().length == 1;
+        decodes &= single;
         read = single ? 0 : row.ids().length;
         rows.add(row);
         tokens += row.ids().length;
@@ -256,13 +259,16 @@ public final class Generator implements AutoCloseable {
       budget = Math.max(0, budget - read * copies);
     }
     int[] drawn = Arrays.copyOf(queries, drawing.size());
+    ReadoutRequest readouts = readouts(drawing, drawn);
     step.reset();
-    TokenStates states =
-        model.states(new Batch(rows), slots, readouts(drawing, drawn), step, drawn);
     if (drawing.isEmpty()) {
+      model.states(new Batch(rows), slots, readouts, step, drawn);
       return;
     }
-    int[] ids = drawTokens(model.logits(states.hidden(), step), drawing);
+    Supplier<Forward> forward = () -> forward(new Batch(rows), slots, readouts, drawn);
+    Forward result = decodes ? model.ops().together(forward) : forward.get();
+    TokenStates states = result.states();
+    int[] ids = drawTokens(result.logits(), drawing);
     int reported = 0;
     for (int m = 0; m < drawing.size(); m++) {
       Running request = drawing.get(m);
@@ -272,6 +278,14 @@ public final class Generator implements AutoCloseable {
       }
       listener.generated(request.index(), request.count() - 1, ids[m]);
     }
+  }
+
+  /// @param logits `[M,V]`
+  private record Forward(TokenStates states, Tensor logits) {}
+
+  private Forward forward(Batch batch, KvCache slots, ReadoutRequest readouts, int[] tokens) {
+    TokenStates states = model.states(batch, slots, readouts, step, tokens);
+    return new Forward(states, model.logits(states.hidden(), step));
   }
 
   /// One token for each request, drawn where the logits are.

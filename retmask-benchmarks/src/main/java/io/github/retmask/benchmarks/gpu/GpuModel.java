@@ -39,6 +39,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.function.Supplier;
 import java.util.stream.Stream;
 
 /// A whole Llama of random weights: seconds of a prefill, of a decoding step of one row and of twins
@@ -202,8 +203,13 @@ record GpuModel(
       tokens += own.length;
       last[r] = tokens - 1;
     }
-    TokenStates states = model.states(new Batch(rows), cache, ReadoutRequest.NONE, step, last);
-    Tensor logits = model.logits(states.hidden(), step); // [B,V]
+    Supplier<Tensor> forward =
+        () -> {
+          TokenStates states =
+              model.states(new Batch(rows), cache, ReadoutRequest.NONE, step, last);
+          return model.logits(states.hidden(), step);
+        };
+    Tensor logits = ids == null ? model.ops().together(forward) : forward.get(); // [B,V]
     List<TokenDraw> draws = new ArrayList<>();
     for (int r = 0; r < masks.size(); r++) {
       draws.add(Sampling.GREEDY.draw(r, 0));

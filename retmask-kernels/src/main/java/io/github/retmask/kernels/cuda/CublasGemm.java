@@ -9,6 +9,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import jcuda.Pointer;
 import jcuda.cudaDataType;
+import jcuda.driver.CUstream;
 import jcuda.jcublas.JCublas2;
 import jcuda.jcublas.cublasComputeType;
 import jcuda.jcublas.cublasGemmAlgo;
@@ -31,6 +32,7 @@ final class CublasGemm implements Gemm {
   private final Gpu gpu;
   private final cublasHandle handle = new cublasHandle();
   private final long workspace;
+  private @Nullable CUstream stream; // that products are queued on
   private final int version;
   private final Pointer zero = scalar(0);
   private final Pointer one = scalar(1);
@@ -42,8 +44,6 @@ final class CublasGemm implements Gemm {
     this.gpu = gpu;
     check(JCublas2.cublasCreate(handle), "start");
     check(
-        JCublas2.cublasSetStream(handle, new cudaStream_t(gpu.driver().stream())), "take a stream");
-    check(
         JCublas2.cublasSetPointerMode(handle, cublasPointerMode.CUBLAS_POINTER_MODE_HOST),
         "read scalars on the host");
     check(JCublas2.cublasSetMathMode(handle, FULL_SUMS), "keep sums in F32");
@@ -51,9 +51,19 @@ final class CublasGemm implements Gemm {
     check(JCublas2.cublasGetVersion(handle, number), "say its version");
     version = number[0];
     workspace = gpu.driver().allocate(WORKSPACE_BYTES);
+    queueOn(gpu.driver().stream());
+  }
+
+  /// Another stream takes the workspace away.
+  private void queueOn(CUstream on) {
+    if (on.equals(stream)) {
+      return;
+    }
+    check(JCublas2.cublasSetStream(handle, new cudaStream_t(on)), "take a stream");
     check(
         JCublas2.cublasSetWorkspace(handle, CudaDriver.pointer(workspace), WORKSPACE_BYTES),
         "take a workspace");
+    stream = on;
   }
 
   /// In direct memory: JCuda copies an array on every call.
@@ -91,6 +101,38 @@ final class CublasGemm implements Gemm {
     int m = Math.toIntExact(c.dim(1));
     int n = Math.toIntExact(c.dim(0));
     int k = Math.toIntExact(transposeA ? a.dim(1) : a.dim(0));
+    long[] numbers = {
+      transposeA ? 1 : 0,
+      transposeB ? 1 : 0,
+      m,
+      n,
+      k,
+      Launch.address(a),
+      a.dtype().ordinal(),
+      Launch.address(b),
+      Launch.address(c),
+      c.dtype().ordinal(),
+      add ? 1 : 0
+    };
+    gpu.queue(
+        "product",
+        numbers,
+        on -> {
+          queueOn(on);
+          multiply(m, n, k, c, a, transposeA, b, transposeB, add);
+        });
+  }
+
+  private void multiply(
+      int m,
+      int n,
+      int k,
+      Tensor c,
+      Tensor a,
+      boolean transposeA,
+      Tensor b,
+      boolean transposeB,
+      boolean add) {
     int rc =
         JCublas2
             .cublasGemmEx_new( // the old form answers 15, without throwing, to this type of sums

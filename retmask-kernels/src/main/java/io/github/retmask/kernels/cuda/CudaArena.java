@@ -44,7 +44,7 @@ final class CudaArena extends SlabArena {
       @Override
       public void recycle(long length) {
         gpu.driver().enter();
-        gpu.driver().zero(address, length);
+        gpu.zero(address, length);
       }
 
       @Override

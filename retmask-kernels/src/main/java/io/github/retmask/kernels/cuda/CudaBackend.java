@@ -12,6 +12,9 @@ public final class CudaBackend implements Backend {
   /// default) or `f32` (with the bits that weights widened to F32 give, and slower).
   static final String ACTIVATIONS_PROPERTY = "retmask.cuda.activations";
 
+  /// System property: `false` queues every kernel of a step by itself, also where it comes again.
+  static final String GRAPHS_PROPERTY = "retmask.cuda.graphs";
+
   public CudaBackend() {}
 
   @Override
@@ -41,12 +44,22 @@ public final class CudaBackend implements Backend {
               throw new IllegalArgumentException(
                   "-D%s=%s: want bf16 or f32".formatted(ACTIVATIONS_PROPERTY, asked));
         };
-    return open(CudaLibrary.named(), threads, Gpu.Memory.asked(), withBf16);
+    boolean graphs =
+        switch (System.getProperty(GRAPHS_PROPERTY, "true")) {
+          case "true" -> true;
+          case "false" -> false;
+          default ->
+              throw new IllegalArgumentException(
+                  "-D%s=%s: want true or false"
+                      .formatted(GRAPHS_PROPERTY, System.getProperty(GRAPHS_PROPERTY)));
+        };
+    return open(CudaLibrary.named(), threads, Gpu.Memory.asked(), withBf16, graphs);
   }
 
   /// Opens the backend on another driver than the system's.
-  static Kernels open(@Nullable Path driver, int threads, Gpu.Memory memory, DType withBf16) {
+  static Kernels open(
+      @Nullable Path driver, int threads, Gpu.Memory memory, DType withBf16, boolean graphs) {
     CudaLibrary.load(driver);
-    return new CudaKernels(new Gpu(CudaDriver.take(), memory), threads, withBf16);
+    return new CudaKernels(new Gpu(CudaDriver.take(), memory, graphs), threads, withBf16);
   }
 }

@@ -7,6 +7,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.function.Consumer;
 import jcuda.Pointer;
 import jcuda.driver.CUcontext;
 import jcuda.driver.CUdevice;
@@ -14,23 +15,27 @@ import jcuda.driver.CUdevice_attribute;
 import jcuda.driver.CUdeviceptr;
 import jcuda.driver.CUfunction;
 import jcuda.driver.CUfunction_attribute;
+import jcuda.driver.CUgraph;
+import jcuda.driver.CUgraphExec;
 import jcuda.driver.CUjit_option;
 import jcuda.driver.CUmodule;
 import jcuda.driver.CUresult;
 import jcuda.driver.CUstream;
+import jcuda.driver.CUstreamCaptureMode;
 import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
 import org.jspecify.annotations.Nullable;
 
 /// Every call of the CUDA driver: one device, its primary context and one stream, in whose order all
-/// work is done. Addresses are plain longs. Each call checks its return code; a failure says what was
-/// asked for.
+/// work is done, captured graphs included. Addresses are plain longs. Each call checks its return
+/// code; a failure says what was asked for.
 final class CudaDriver implements AutoCloseable {
   private static final int LOG_BYTES = 4096; // of the compiler
 
   private final CUdevice device = new CUdevice();
   private final CUcontext context = new CUcontext();
-  private final CUstream stream = new CUstream();
+  private final CUstream stream;
+  private @Nullable CUstream capturing; // for captures alone
   private final String name;
   private final Map<String, CUmodule> modules = new HashMap<>();
   private final Map<String, Integer> sharedBytesOf = new HashMap<>(); // kernels beyond 48 KiB
@@ -89,8 +94,14 @@ final class CudaDriver implements AutoCloseable {
     // The primary context: the one cuBLAS uses.
     check(JCudaDriver.cuDevicePrimaryCtxRetain(context, device), "open " + name);
     check(JCudaDriver.cuCtxSetCurrent(context), "use " + name);
+    stream = newStream();
+  }
+
+  private CUstream newStream() {
+    CUstream made = new CUstream();
     int flags = CUstream_flags.CU_STREAM_NON_BLOCKING;
-    check(JCudaDriver.cuStreamCreate(stream, flags), "make a stream");
+    check(JCudaDriver.cuStreamCreate(made, flags), "make a stream");
+    return made;
   }
 
   /// Name of the device.
@@ -164,10 +175,10 @@ final class CudaDriver implements AutoCloseable {
   }
 
   /// Sets memory to zero.
-  void zero(long address, long bytes) {
+  void zero(long address, long bytes, CUstream on) {
     if (bytes > 0) {
       check(
-          JCudaDriver.cuMemsetD8Async(new Address(address), (byte) 0, bytes, stream),
+          JCudaDriver.cuMemsetD8Async(new Address(address), (byte) 0, bytes, on),
           "zero " + bytes + " bytes");
     }
   }
@@ -205,10 +216,10 @@ final class CudaDriver implements AutoCloseable {
   }
 
   /// Queues a copy within the device.
-  void copy(long to, long from, long bytes) {
+  void copy(long to, long from, long bytes, CUstream on) {
     if (bytes > 0) {
       check(
-          JCudaDriver.cuMemcpyDtoDAsync(new Address(to), new Address(from), bytes, stream),
+          JCudaDriver.cuMemcpyDtoDAsync(new Address(to), new Address(from), bytes, on),
           "copy " + bytes + " bytes");
     }
   }
@@ -286,10 +297,11 @@ final class CudaDriver implements AutoCloseable {
       int gridZ,
       int threads,
       int sharedBytes,
-      Pointer arguments) {
+      Pointer arguments,
+      CUstream on) {
     int rc =
         JCudaDriver.cuLaunchKernel(
-            function, gridX, gridY, gridZ, threads, 1, 1, sharedBytes, stream, arguments, null);
+            function, gridX, gridY, gridZ, threads, 1, 1, sharedBytes, on, arguments, null);
     if (rc != 0) {
       check(
           rc,
@@ -297,6 +309,54 @@ final class CudaDriver implements AutoCloseable {
               .formatted(kernel, first, gridX, gridY, gridZ, threads, sharedBytes));
     }
     lastLaunch = kernel;
+  }
+
+  // --- graphs ---------------------------------------------------------------------------------
+
+  /// Makes a graph of what `work` queues on the stream that it is given; nothing of it runs. That stream
+  /// is one of its own, so what other threads queue meanwhile stays out of the graph.
+  ///
+  /// @param calls their number, for messages
+  synchronized CUgraphExec capture(Consumer<CUstream> work, int calls) {
+    String what = "capture %d calls in a graph".formatted(calls);
+    CUstream on = capturing;
+    if (on == null) {
+      on = newStream();
+      capturing = on;
+    }
+    CUgraph graph = new CUgraph();
+    int mode = CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+    check(JCudaDriver.cuStreamBeginCapture(on, mode), what);
+    int rc;
+    try {
+      work.accept(on);
+    } finally {
+      rc = JCudaDriver.cuStreamEndCapture(on, graph);
+    }
+    check(rc, what);
+    CUgraphExec ready = new CUgraphExec();
+    try {
+      check(
+          JCudaDriver.cuGraphInstantiate(ready, graph, 0),
+          "make a graph of %d calls ready".formatted(calls));
+    } finally {
+      check(JCudaDriver.cuGraphDestroy(graph), "drop a captured graph");
+    }
+    return ready;
+  }
+
+  /// Queues a graph.
+  ///
+  /// @param calls in it, for messages
+  void launch(CUgraphExec graph, int calls) {
+    String what = "a graph of %d calls".formatted(calls);
+    check(JCudaDriver.cuGraphLaunch(graph, stream), "launch " + what);
+    lastLaunch = what;
+  }
+
+  /// Gives a graph back once it has run.
+  void drop(CUgraphExec graph) {
+    check(JCudaDriver.cuGraphExecDestroy(graph), "drop a graph");
   }
 
   private void check(int rc, String what) {
@@ -322,6 +382,9 @@ final class CudaDriver implements AutoCloseable {
         return;
       }
       shared = null;
+      if (capturing != null) {
+        check(JCudaDriver.cuStreamDestroy(capturing), "drop the stream of captures");
+      }
       check(JCudaDriver.cuStreamDestroy(stream), "drop the stream");
       check(JCudaDriver.cuDevicePrimaryCtxRelease(device), "leave " + name);
     }

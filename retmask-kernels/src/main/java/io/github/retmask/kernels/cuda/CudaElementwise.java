@@ -48,7 +48,7 @@ final class CudaElementwise {
     if (in.isOnHost()) {
       castFromHost(gpu, out, in);
     } else if (out.dtype() == in.dtype()) {
-      gpu.driver().copy(Launch.address(out), Launch.address(in), in.storage().bytes());
+      gpu.copy(Launch.address(out), Launch.address(in), in.storage().bytes());
     } else {
       cast(gpu, out, in.dtype(), Launch.address(in));
     }
@@ -65,7 +65,7 @@ final class CudaElementwise {
       gpu.write(copy, in.segment());
       cast(gpu, out, in.dtype(), copy);
     } finally {
-      gpu.driver().free(copy);
+      gpu.release(copy);
     }
   }
 

@@ -13,6 +13,7 @@ import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.List;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /// [Kernels] on one GPU, one launcher class per op. Calls from several threads run one after another,
@@ -74,6 +75,11 @@ final class CudaKernels implements Kernels {
   }
 
   @Override
+  public synchronized <T> T together(Supplier<T> ops) {
+    return gpu.together(ops);
+  }
+
+  @Override
   public synchronized void embedding(Tensor out, Tensor ids, Tensor table) {
     CudaRows.embedding(op(), out, ids, table);
   }
@@ -100,7 +106,7 @@ final class CudaKernels implements Kernels {
 
   @Override
   public synchronized void zero(Tensor out) {
-    op().driver().zero(Launch.address(out), out.storage().bytes());
+    op().zero(Launch.address(out), out.storage().bytes());
   }
 
   @Override

@@ -113,8 +113,8 @@ final class CudaSampler {
       long bins = (long) rows * BINS;
       counts = gpu.scratch(bins * Integer.BYTES);
       weights = gpu.scratch(bins * Long.BYTES);
-      gpu.driver().zero(counts, bins * Integer.BYTES);
-      gpu.driver().zero(weights, bins * Long.BYTES);
+      gpu.zero(counts, bins * Integer.BYTES);
+      gpu.zero(weights, bins * Long.BYTES);
       gpu.launch(STEM, "sampler_count")
           .address(counts)
           .address(weights)

@@ -17,7 +17,10 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
+import java.util.function.Consumer;
+import java.util.function.Supplier;
 import jcuda.driver.CUmodule;
+import jcuda.driver.CUstream;
 import org.jspecify.annotations.Nullable;
 
 /// One GPU as launchers see it: kernels by name, memory for the op at hand, and images of batches.
@@ -48,8 +51,8 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   private final Map<String, CUmodule> modules = new HashMap<>();
   private final Map<String, Launch.Kernel> kernels = new HashMap<>();
   private final Map<String, PtxEntry> entries = new HashMap<>(); // of the modules
-  private final Arena pinned = Arena.ofShared();
-  private final MemorySegment staging; // a ring: small copies leave from here without waiting
+  private final Arena hostMemory = Arena.ofShared();
+  private final MemorySegment staging; // pinned, a ring: small copies leave without waiting
   private long staged;
   private long scratch; // address
   private long scratchBytes;
@@ -57,16 +60,23 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   private final List<Long> outgrown = new ArrayList<>(); // scratch memory of the op at hand
   private final Map<IntBuffer, Long> kept = new HashMap<>(); // addresses by contents
   private @Nullable LayoutImage layoutImage; // of the latest layout: layers share it
+  private final Graphs graphs;
+  private long stepImage; // address, 0 before the first step
+  private MemorySegment stepBytes = MemorySegment.NULL; // the same on the host
+  private volatile @Nullable Step step; // being put together
   private @Nullable Gemm gemm;
   private int users = 1; // the backend and every slab of memory: the last one closes the driver
   private boolean closed;
 
-  Gpu(CudaDriver driver, Memory memory) {
+  /// @param graphs whether steps that come again become CUDA graphs; not where every piece of scratch
+  ///   memory is elsewhere each time
+  Gpu(CudaDriver driver, Memory memory, boolean graphs) {
     this.driver = driver;
     this.memory = memory;
     this.multiprocessors = driver.multiprocessors();
-    this.launch = new Launch(driver);
-    this.staging = pinned.allocate(STAGING_BYTES, 4096);
+    this.launch = new Launch(driver, this::step);
+    this.graphs = new Graphs(driver, graphs && memory == Memory.POOLED);
+    this.staging = hostMemory.allocate(STAGING_BYTES, 4096);
     driver.pin(staging);
   }
 
@@ -170,7 +180,7 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   }
 
   private void freeOutgrown() {
-    outgrown.forEach(driver::free);
+    outgrown.forEach(this::release);
     outgrown.clear();
   }
 
@@ -185,6 +195,17 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   long upload(float... values) {
     try (Arena arena = Arena.ofConfined()) {
       return upload(arena.allocateFrom(ValueLayout.JAVA_FLOAT, values));
+    }
+  }
+
+  /// A small array for all of the step at hand; 0 where there is none, or no room.
+  long placeInStep(int... values) {
+    Step own = roomIn((long) values.length * Integer.BYTES);
+    if (own == null) {
+      return 0;
+    }
+    try (Arena arena = Arena.ofConfined()) {
+      return own.place(arena.allocateFrom(ValueLayout.JAVA_INT, values));
     }
   }
 
@@ -211,11 +232,15 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   }
 
   private void freeKept() {
-    kept.values().forEach(driver::free);
+    kept.values().forEach(this::release);
     kept.clear();
   }
 
   private long upload(MemorySegment values) {
+    Step own = roomIn(values.byteSize());
+    if (own != null) {
+      return own.place(values);
+    }
     long address = scratch(values.byteSize());
     write(address, values);
     return address;
@@ -223,12 +248,7 @@ final class Gpu implements AutoCloseable, DeviceMemory {
 
   /// A tensor on the device: itself, or a copy in scratch memory.
   long onDevice(Tensor tensor) {
-    if (!tensor.isOnHost()) {
-      return Launch.address(tensor);
-    }
-    long address = scratch(tensor.storage().bytes());
-    write(address, tensor.segment());
-    return address;
+    return tensor.isOnHost() ? upload(tensor.segment()) : Launch.address(tensor);
   }
 
   /// Waits for some integers.
@@ -252,6 +272,7 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   @Override
   public synchronized void read(MemorySegment to, long address) {
     driver.enter();
+    endStep();
     driver.copyToHost(to, address);
     driver.synchronize();
   }
@@ -261,6 +282,11 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   public synchronized void write(long address, MemorySegment from) {
     driver.enter();
     long bytes = from.byteSize();
+    Step own = roomIn(bytes);
+    if (own != null) {
+      copy(address, own.place(from), bytes);
+      return;
+    }
     if (bytes > STAGING_BYTES / 8) {
       if (from.isNative()) {
         driver.copyToDevice(address, from);
@@ -282,15 +308,123 @@ final class Gpu implements AutoCloseable, DeviceMemory {
     driver.copyToDevice(address, room);
   }
 
+  /// Sets memory to zero.
+  void zero(long address, long bytes) {
+    queue("zero", new long[] {address, bytes}, stream -> driver.zero(address, bytes, stream));
+  }
+
+  /// Queues a copy within the device.
+  void copy(long to, long from, long bytes) {
+    queue("copy", new long[] {to, from, bytes}, stream -> driver.copy(to, from, bytes, stream));
+  }
+
+  /// Queues a call, or adds it to the step at hand.
+  ///
+  /// @param what kind of call
+  /// @param numbers all that it depends on
+  void queue(String what, long[] numbers, Consumer<CUstream> call) {
+    Step own = step();
+    if (own == null) {
+      call.accept(driver.stream());
+    } else {
+      own.add(new Step.Call(what, numbers, call));
+    }
+  }
+
+  /// Gives memory back that calls so far may use.
+  void release(long address) {
+    Step own = step();
+    if (own == null) {
+      driver.free(address);
+    } else {
+      own.freeLater(address);
+    }
+  }
+
+  // --- steps ----------------------------------------------------------------------------------
+
+  /// The step that the calling thread puts together, or null.
+  @Nullable Step step() {
+    Step own = step;
+    return own != null && own.isOfThisThread() ? own : null;
+  }
+
+  Graphs graphs() {
+    return graphs;
+  }
+
+  /// Runs ops that queue what they have to as one. Where one of them waits for a result, or brings more
+  /// bytes than an image holds, that ends there and the rest runs as ever.
+  <T> T together(Supplier<T> ops) {
+    if (!graphs.isEnabled() || step != null) {
+      return ops.get();
+    }
+    op();
+    if (stepImage == 0) {
+      stepImage = driver.allocate(Step.IMAGE_BYTES);
+      stepBytes = hostMemory.allocate(Step.IMAGE_BYTES, ALIGNMENT);
+    }
+    dropLayoutImage();
+    Step own = new Step(stepImage, stepBytes);
+    step = own;
+    boolean whole = false;
+    try {
+      T result = ops.get();
+      whole = step == own;
+      return result;
+    } finally {
+      if (whole) {
+        submit(own, graphs::run);
+      } else {
+        endStep();
+      }
+    }
+  }
+
+  /// Queues what the step at hand holds, call by call, and ends it.
+  private void endStep() {
+    Step own = step();
+    if (own != null) {
+      submit(own, graphs::queue);
+    }
+  }
+
+  private void submit(Step own, Consumer<List<Step.Call>> how) {
+    step = null;
+    dropLayoutImage();
+    driver.enter();
+    MemorySegment image = own.image();
+    for (long at = 0; at < image.byteSize(); at += STAGING_BYTES / 8) {
+      write(stepImage + at, image.asSlice(at, Math.min(STAGING_BYTES / 8, image.byteSize() - at)));
+    }
+    how.accept(own.calls());
+    own.frees().forEach(driver::free);
+  }
+
+  /// The step at hand if it takes so many bytes more; else it ends.
+  private @Nullable Step roomIn(long bytes) {
+    Step own = step();
+    if (own != null && !own.hasRoom(bytes)) {
+      endStep();
+      return null;
+    }
+    return own;
+  }
+
+  private void dropLayoutImage() {
+    if (layoutImage != null) {
+      layoutImage.close();
+      layoutImage = null;
+    }
+  }
+
   // --- batches --------------------------------------------------------------------------------
 
   /// The device's image of a layout; the latest one is kept.
   LayoutImage image(BatchLayout layout) {
     LayoutImage image = layoutImage;
     if (image == null || image.layout() != layout) {
-      if (image != null) {
-        image.close();
-      }
+      dropLayoutImage();
       image = new LayoutImage(this, layout);
       layoutImage = image;
     }
@@ -316,7 +450,7 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   synchronized long allocate(long bytes) {
     driver.enter();
     long address = driver.allocate(bytes);
-    driver.zero(address, bytes);
+    driver.zero(address, bytes, driver.stream()); // before all calls of the step at hand
     users++;
     return address;
   }
@@ -324,8 +458,8 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   /// Gives back what [#allocate] gave.
   synchronized void free(long address) {
     driver.enter();
-    driver.free(address);
-    release();
+    release(address);
+    leave();
   }
 
   /// Ends the backend; memory in use stays readable until it is given back.
@@ -333,11 +467,11 @@ final class Gpu implements AutoCloseable, DeviceMemory {
   public synchronized void close() {
     if (!closed) {
       closed = true;
-      release();
+      leave();
     }
   }
 
-  private void release() {
+  private void leave() {
     if (--users > 0) {
       return;
     }
@@ -345,8 +479,10 @@ final class Gpu implements AutoCloseable, DeviceMemory {
     if (gemm != null) {
       gemm.close();
     }
-    if (layoutImage != null) {
-      layoutImage.close();
+    graphs.close();
+    dropLayoutImage();
+    if (stepImage != 0) {
+      driver.free(stepImage);
     }
     freeKept();
     freeOutgrown();
@@ -356,6 +492,6 @@ final class Gpu implements AutoCloseable, DeviceMemory {
     driver.synchronize();
     driver.unpin(staging);
     driver.close();
-    pinned.close();
+    hostMemory.close();
   }
 }

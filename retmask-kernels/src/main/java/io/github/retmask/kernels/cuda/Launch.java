@@ -7,8 +7,10 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.Objects;
+import java.util.function.Supplier;
 import jcuda.Pointer;
 import jcuda.driver.CUfunction;
+import jcuda.driver.CUstream;
 import org.jspecify.annotations.Nullable;
 
 /// The arguments of one kernel launch, in the kernel's order. They are packed into one direct buffer,
@@ -17,21 +19,33 @@ final class Launch {
   private static final int MOST = 40; // arguments of a kernel
 
   private final CudaDriver driver;
-  private final MemorySegment values; // 8 bytes each
-  private final Pointer pointers;
+  private final Supplier<@Nullable Step> steps;
+  private final Arguments own = new Arguments(); // of the launch at hand
+  private final Arguments later = new Arguments(); // of one that was put off
   private final char[] types = new char[MOST]; // of the values, as PtxEntry has them
   private @Nullable Kernel kernel;
   private @Nullable Tensor first; // for messages
   private int count;
 
-  Launch(CudaDriver driver) {
+  /// @param steps the step that the calling thread puts together, or null
+  Launch(CudaDriver driver, Supplier<@Nullable Step> steps) {
     this.driver = driver;
-    MemorySegment memory = Arena.ofAuto().allocate(2L * MOST * Long.BYTES, Long.BYTES);
-    values = memory.asSlice((long) MOST * Long.BYTES);
-    for (int i = 0; i < MOST; i++) {
-      memory.setAtIndex(ValueLayout.JAVA_LONG, i, values.address() + (long) i * Long.BYTES);
+    this.steps = steps;
+  }
+
+  /// Values as the driver takes them.
+  private static final class Arguments {
+    final MemorySegment values; // 8 bytes each, zeros behind shorter values
+    final Pointer pointers;
+
+    Arguments() {
+      MemorySegment memory = Arena.ofAuto().allocate(2L * MOST * Long.BYTES, Long.BYTES);
+      values = memory.asSlice((long) MOST * Long.BYTES);
+      for (int i = 0; i < MOST; i++) {
+        memory.setAtIndex(ValueLayout.JAVA_LONG, i, values.address() + (long) i * Long.BYTES);
+      }
+      pointers = Pointer.to(memory.asByteBuffer().order(ByteOrder.nativeOrder()));
     }
-    pointers = Pointer.to(memory.asByteBuffer().order(ByteOrder.nativeOrder()));
   }
 
   /// A loaded kernel.
@@ -76,14 +90,14 @@ final class Launch {
   /// A 64-bit integer.
   Launch longs(long value) {
     types[count] = 'l';
-    values.setAtIndex(ValueLayout.JAVA_LONG, count++, value);
+    own.values.setAtIndex(ValueLayout.JAVA_LONG, count++, value);
     return this;
   }
 
   /// A 32-bit integer.
   Launch integer(int value) {
     types[count] = 'i';
-    values.set(ValueLayout.JAVA_INT, (long) Long.BYTES * count++, value);
+    own.values.setAtIndex(ValueLayout.JAVA_LONG, count++, Integer.toUnsignedLong(value));
     return this;
   }
 
@@ -97,14 +111,15 @@ final class Launch {
   /// A float.
   Launch real(float value) {
     types[count] = 'f';
-    values.set(ValueLayout.JAVA_FLOAT, (long) Long.BYTES * count++, value);
+    int bits = Float.floatToRawIntBits(value);
+    own.values.setAtIndex(ValueLayout.JAVA_LONG, count++, Integer.toUnsignedLong(bits));
     return this;
   }
 
   /// A double.
   Launch real(double value) {
     types[count] = 'd';
-    values.setAtIndex(ValueLayout.JAVA_DOUBLE, count++, value);
+    own.values.setAtIndex(ValueLayout.JAVA_DOUBLE, count++, value);
     return this;
   }
 
@@ -124,16 +139,46 @@ final class Launch {
       driver.allowShared(begun.function, begun.entry.name(), sharedBytes);
       begun.allowed = sharedBytes;
     }
+    int x = Math.toIntExact(gridX);
+    int y = Math.toIntExact(gridY);
+    int z = Math.toIntExact(gridZ);
+    Tensor named = first;
+    Step step = steps.get();
+    if (step == null) {
+      queue(begun, named, x, y, z, threads, sharedBytes, own, driver.stream());
+      return;
+    }
+    long[] numbers = new long[5 + count];
+    numbers[0] = x;
+    numbers[1] = y;
+    numbers[2] = z;
+    numbers[3] = threads;
+    numbers[4] = sharedBytes;
+    MemorySegment.copy(own.values, ValueLayout.JAVA_LONG, 0, numbers, 5, count);
+    step.add(
+        new Step.Call(
+            begun,
+            numbers,
+            stream -> {
+              int given = numbers.length - 5;
+              MemorySegment.copy(numbers, 5, later.values, ValueLayout.JAVA_LONG, 0, given);
+              queue(begun, named, x, y, z, threads, sharedBytes, later, stream);
+            }));
+  }
+
+  private void queue(
+      Kernel begun,
+      @Nullable Tensor named,
+      int x,
+      int y,
+      int z,
+      int threads,
+      int sharedBytes,
+      Arguments arguments,
+      CUstream on) {
+    Pointer pointers = arguments.pointers;
     driver.launch(
-        begun.function,
-        begun.entry.name(),
-        first,
-        Math.toIntExact(gridX),
-        Math.toIntExact(gridY),
-        Math.toIntExact(gridZ),
-        threads,
-        sharedBytes,
-        pointers);
+        begun.function, begun.entry.name(), named, x, y, z, threads, sharedBytes, pointers, on);
   }
 
   private boolean fits(PtxEntry entry, int threads) {

@@ -1,12 +1,15 @@
 package io.github.retmask.kernels.cuda;
 
 import io.github.retmask.backend.BatchLayout;
+import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 
 /// A [BatchLayout] in device memory, as `batch.cuh` declares it.
 final class LayoutImage implements AutoCloseable {
   private final Gpu gpu;
+  private final List<Long> stored = new ArrayList<>(); // what is not in the image of a step
   private final BatchLayout layout;
   private final long rows;
   private final long rowOf;
@@ -24,8 +27,8 @@ final class LayoutImage implements AutoCloseable {
       structs[4 * r + 3] = layout.keyStart(r);
       java.util.Arrays.fill(owners, layout.tokenStart(r), layout.tokenStart(r + 1), r);
     }
-    rows = gpu.store(structs);
-    rowOf = gpu.store(owners);
+    rows = store(structs);
+    rowOf = store(owners);
   }
 
   BatchLayout layout() {
@@ -56,7 +59,17 @@ final class LayoutImage implements AutoCloseable {
         pairs[at++] = first;
       }
     }
-    return gpu.store(pairs);
+    return store(pairs);
+  }
+
+  private long store(int... values) {
+    long inStep = gpu.placeInStep(values);
+    if (inStep != 0) {
+      return inStep;
+    }
+    long address = gpu.store(values);
+    stored.add(address);
+    return address;
   }
 
   static int tileCount(BatchLayout layout, int tokens) {
@@ -69,8 +82,6 @@ final class LayoutImage implements AutoCloseable {
 
   @Override
   public void close() {
-    gpu.driver().free(rows);
-    gpu.driver().free(rowOf);
-    tiles.values().forEach(gpu.driver()::free);
+    stored.forEach(gpu::release);
   }
 }

@@ -26,6 +26,8 @@ record PlanImage(long heads, long means) {
         structs[at++] = plan.window(r, h);
       }
     }
-    return new PlanImage(gpu.keep(structs), constants == null ? 0 : gpu.upload(constants));
+    // A step that comes again under another mask finds it where it found this one.
+    long image = gpu.step() == null ? gpu.keep(structs) : gpu.upload(structs);
+    return new PlanImage(image, constants == null ? 0 : gpu.upload(constants));
   }
 }

@@ -83,6 +83,11 @@ final class EmulatedGpu {
     tell("emulator_time_limit", seconds);
   }
 
+  /// CUDA graphs that were made ready so far.
+  static int graphsMade() {
+    return (int) call("emulator_graphs_made", ValueLayout.JAVA_INT);
+  }
+
   /// Kernels that take the place of those of the same names.
   record OtherKernels(MemorySegment library) implements AutoCloseable {
     @Override

@@ -17,10 +17,14 @@ import java.util.EnumSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.function.Consumer;
 import jcuda.Pointer;
 import jcuda.cudaDataType;
 import jcuda.driver.CUdeviceptr;
+import jcuda.driver.CUgraphExec;
 import jcuda.driver.CUmodule;
+import jcuda.driver.CUstream;
+import jcuda.driver.JCudaDriver;
 import jcuda.jcublas.JCublas2;
 import jcuda.jcublas.cublasComputeType;
 import jcuda.jcublas.cublasGemmAlgo;
@@ -83,6 +87,110 @@ class EmulatedGpuTest {
   @Test
   void saysWhatItIs() {
     assertEquals("host emulation", driver.deviceName());
+  }
+
+  // --- graphs ---------------------------------------------------------------------------------
+
+  @Test
+  void aGraphRunsWhatWasCapturedWithTheArgumentsOfThenOnTheMemoryOfNow() {
+    long in = upload(numbers(256));
+    long out = driver.allocate(4 * 32);
+    int before = EmulatedGpu.graphsMade();
+    CUgraphExec graph =
+        driver.capture(
+            stream -> {
+              driver.zero(out, 4 * 32, stream);
+              driver.copy(out + 8, in + 16, 8, stream);
+            },
+            2);
+    assertEquals(before + 1, EmulatedGpu.graphsMade());
+    for (int run = 1; run < 4; run++) {
+      float[] x = new float[256];
+      Arrays.fill(x, run);
+      driver.copyToDevice(in, MemorySegment.ofBuffer(direct(x)));
+      driver.launch(graph, 2);
+      float[] want = new float[32];
+      want[2] = run;
+      want[3] = run;
+      assertArrayEquals(want, download(out, 32));
+    }
+    driver.drop(graph);
+    driver.free(in);
+    driver.free(out);
+  }
+
+  @Test
+  void aCaptureIsSpoiltByWhatMustNotHappenMeanwhile() {
+    long memory = upload(numbers(4));
+    Map<String, Consumer<CUstream>> spoilers =
+        Map.of(
+            "a wait,", JCudaDriver::cuStreamSynchronize,
+            "a question for its state", JCudaDriver::cuStreamQuery,
+            "an allocation,", s -> JCudaDriver.cuMemAllocAsync(new CUdeviceptr(), 8, s),
+            "an allocation out of the order", s -> JCudaDriver.cuMemAlloc(new CUdeviceptr(), 8),
+            "a wait for the context", s -> JCudaDriver.cuCtxSynchronize(),
+            "memory that is not pinned",
+                s ->
+                    JCudaDriver.cuMemcpyHtoDAsync(
+                        device(memory), Pointer.to(direct(new float[2])), 8, s),
+            "waited for",
+                s -> JCudaDriver.cuMemcpyHtoD(device(memory), Pointer.to(new float[2]), 8));
+    spoilers.forEach(
+        (words, spoiler) -> {
+          IllegalStateException e =
+              assertThrows(
+                  IllegalStateException.class,
+                  () ->
+                      driver.capture(
+                          stream -> {
+                            driver.zero(memory, 4, stream);
+                            spoiler.accept(stream);
+                          },
+                          1));
+          assertTrue(e.getMessage().contains(words), words + ": " + e.getMessage());
+          assertTrue(e.getMessage().contains("cannot capture 1 calls in a graph"), e.getMessage());
+        });
+    assertArrayEquals(numbers(4), download(memory, 4)); // nothing of all that ran
+    driver.free(memory);
+  }
+
+  @Test
+  void aGraphOfMemoryThatIsGoneFails() {
+    long out = driver.allocate(4L * 256);
+    long in = upload(numbers(256));
+    CUgraphExec graph =
+        driver.capture(
+            stream -> {
+              Launch.Kernel kernel =
+                  new Launch.Kernel(
+                      driver.function(probes, "probe_reverse"), entries.get("probe_reverse"));
+              Step step = new Step(0, MemorySegment.NULL);
+              new Launch(driver, () -> step)
+                  .begin(kernel)
+                  .address(out)
+                  .address(in)
+                  .integer(128)
+                  .run(1, 1, 1, 32, 512);
+              step.calls().getFirst().queue().accept(stream);
+            },
+            1);
+    driver.launch(graph, 1);
+    driver.synchronize();
+    driver.free(out);
+    driver.launch(graph, 1);
+    IllegalStateException e = assertThrows(IllegalStateException.class, driver::synchronize);
+    assertTrue(e.getMessage().contains("argument 0 points to"), e.getMessage());
+    EmulatedGpu.recover();
+    driver.drop(graph);
+    driver.free(in);
+  }
+
+  private static java.nio.FloatBuffer direct(float... values) {
+    return java.nio.ByteBuffer.allocateDirect(4 * values.length)
+        .order(java.nio.ByteOrder.nativeOrder())
+        .asFloatBuffer()
+        .put(values)
+        .flip();
   }
 
   // --- right kernels --------------------------------------------------------------------------
@@ -366,7 +474,11 @@ class EmulatedGpuTest {
     }
     for (int turn : new int[] {0, 1, 0}) {
       int bytes = turn == 0 ? 70_000 : 60_000;
-      new Launch(driver).begin(kernels.get(turn)).address(out).integer(0).run(1, 1, 1, 1, bytes);
+      new Launch(driver, () -> null)
+          .begin(kernels.get(turn))
+          .address(out)
+          .integer(0)
+          .run(1, 1, 1, 1, bytes);
     }
     driver.synchronize();
     driver.free(out);
@@ -391,7 +503,7 @@ class EmulatedGpuTest {
   }
 
   private static Launch launch(String kernel) {
-    return new Launch(driver)
+    return new Launch(driver, () -> null)
         .begin(new Launch.Kernel(driver.function(probes, kernel), entries.get(kernel)));
   }
 

@@ -35,7 +35,7 @@ final class TestGpu {
   static Gpu gpu() {
     EmulatedGpu.schedule(EmulatedGpu.Order.ASCENDING, EmulatedGpu.Copies.LATE);
     CudaLibrary.load(REAL ? CudaLibrary.named() : EmulatedGpu.driver());
-    return new Gpu(CudaDriver.take(), Gpu.Memory.POOLED);
+    return new Gpu(CudaDriver.take(), Gpu.Memory.POOLED, true);
   }
 
   /// The emulated device is named to nobody else, so that `auto` does not choose it in other tests of
@@ -44,6 +44,6 @@ final class TestGpu {
       int threads, Gpu.Memory memory, EmulatedGpu.Order order, DType withBf16) {
     EmulatedGpu.schedule(order, EmulatedGpu.Copies.LATE);
     return CudaBackend.open(
-        REAL ? CudaLibrary.named() : EmulatedGpu.driver(), threads, memory, withBf16);
+        REAL ? CudaLibrary.named() : EmulatedGpu.driver(), threads, memory, withBf16, true);
   }
 }
