@@ -8,6 +8,10 @@
 // a kernel is given. A kernel is found only if the loaded PTX has an entry of that name with the same
 // parameters. Calls want the context in the thread that makes them.
 //
+// A graph holds what was queued while a stream was captured, with the arguments of then; waits,
+// allocations, copies of pageable memory and use of the null stream spoil a capture. What a driver takes
+// into a graph and we have no use for, such as nodes that allocate, is refused.
+//
 //   RETMASK_EMULATED_ORDER    ascending, descending or random: the order of threads and blocks; or all:
 //                             each kernel runs in each of them, and fails where the bits differ
 //   RETMASK_EMULATED_COPIES   eager or late

@@ -123,6 +123,32 @@ class OpsTest {
                 ints("positions", 8, 0)),
             t -> ops.rope(t.get(0), t.get(1), t.get(2), t.get(3), t.get(4))),
         new Call(
+            "norm_rope",
+            List.of(
+                f32("out", 2, 4, 6),
+                f32("rstd", 8),
+                f32("x", 2, 4, 6),
+                of(DType.BF16, "weight", 6),
+                f32("cos", 9, 3),
+                f32("sin", 9, 3),
+                ints("positions", 8, 0),
+                f32("v", 2, 4, 6),
+                f32("keys", 11, 4, 6),
+                f32("values", 11, 4, 6),
+                ints("rows", 10, 3)),
+            t ->
+                ops.normRope(
+                    t.get(0),
+                    t.get(1),
+                    t.get(2),
+                    t.get(3),
+                    1e-5f,
+                    t.get(4),
+                    t.get(5),
+                    t.get(6),
+                    t.get(7),
+                    new CacheLines(t.get(8), t.get(9), t.get(10)))),
+        new Call(
             "rope_backward",
             List.of(
                 f32("dx", 2, 4, 6),

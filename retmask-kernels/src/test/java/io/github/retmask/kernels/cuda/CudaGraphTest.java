@@ -467,11 +467,21 @@ class CudaGraphTest {
     try (Session session = new Session(DType.F32, QkNorm.NONE, false)) {
       assertFalse(session.graphs().isEnabled());
     }
-    System.setProperty(CudaBackend.GRAPHS_PROPERTY, "no");
+    if (!TestGpu.isReal()) {
+      System.setProperty(CudaLibrary.DRIVER_PROPERTY, EmulatedGpu.driver().toString());
+    }
     try {
+      for (boolean graphs : new boolean[] {true, false}) {
+        System.setProperty(CudaBackend.GRAPHS_PROPERTY, String.valueOf(graphs));
+        try (CudaKernels kernels = (CudaKernels) new CudaBackend().open(1)) {
+          assertEquals(graphs, kernels.op().graphs().isEnabled());
+        }
+      }
+      System.setProperty(CudaBackend.GRAPHS_PROPERTY, "no");
       assertThrows(IllegalArgumentException.class, () -> new CudaBackend().open(1));
     } finally {
       System.clearProperty(CudaBackend.GRAPHS_PROPERTY);
+      System.clearProperty(CudaLibrary.DRIVER_PROPERTY);
     }
   }
 }
