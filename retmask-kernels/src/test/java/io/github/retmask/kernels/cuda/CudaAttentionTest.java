@@ -4,10 +4,14 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.github.retmask.backend.AttentionCase;
 import io.github.retmask.backend.AttentionReadout;
+import io.github.retmask.backend.AttentionSpec;
 import io.github.retmask.backend.DenseAttention;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.TensorAssert;
+import io.github.retmask.heads.HeadId;
+import io.github.retmask.heads.HeadKind;
+import io.github.retmask.heads.HeadMask;
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Shape;
 import io.github.retmask.tensor.Tensor;
@@ -179,10 +183,85 @@ class CudaAttentionTest {
         AttentionCase.packed(2, 1, 96, 60).window(500).cached(new int[] {900}, new int[] {3}, 963));
   }
 
+  /// Sixteen rows that begin at neighbouring positions, among the blocks of keys and spans, with heads
+  /// whose sinks and windows end at neighbouring ones.
+  private static AttentionCase placed(int headDim, int length, int past, int window) {
+    int[] lengths = new int[16];
+    int[] pasts = new int[16];
+    int[] starts = new int[16];
+    List<HeadMask> masks = new ArrayList<>();
+    int cache = 0;
+    for (int r = 0; r < 16; r++) {
+      lengths[r] = length;
+      pasts[r] = past + r;
+      starts[r] = cache + 1;
+      cache = starts[r] + past + r + length;
+      HeadMask mask = HeadMask.none(1, 4);
+      int middle = past / 2;
+      mask = mask.withKind(List.of(new HeadId(0, 1)), new HeadKind.Local(middle - 3 + r, 3));
+      mask = mask.withKind(List.of(new HeadId(0, 2)), new HeadKind.Local(0, middle + 12 - r));
+      masks.add(mask.withKind(List.of(new HeadId(0, 3)), new HeadKind.Local(r, middle - r)));
+    }
+    return AttentionCase.packed(4, 1, headDim, lengths)
+        .cached(pasts, starts, cache)
+        .window(window)
+        .plan("places", HeadPlan.of(masks, 0, headDim, false));
+  }
+
+  /// One query whose sums of more than 256 spans are merged.
+  private static AttentionCase aLongRow() {
+    HeadMask mask =
+        HeadMask.none(1, 3)
+            .withKind(List.of(new HeadId(0, 1)), new HeadKind.Local(3, 40))
+            .withKind(List.of(new HeadId(0, 2)), new HeadKind.Local(300, 10_000));
+    return AttentionCase.packed(3, 1, 3, 1)
+        .cached(new int[] {65_900}, new int[] {2}, 65_905)
+        .plan("a long row", HeadPlan.of(List.of(mask), 0, 3, false));
+  }
+
+  static List<AttentionCase> placedCases() {
+    int none = AttentionSpec.NO_WINDOW;
+    return List.of(
+        placed(13, 6, 120, none),
+        placed(16, 6, 121, 62),
+        placed(132, 5, 57, none),
+        placed(132, 5, 57, 29),
+        placed(16, 3, 248, none),
+        placed(132, 2, 120, 62),
+        aLongRow());
+  }
+
+  static List<AttentionCase> allCases() {
+    List<AttentionCase> all = new ArrayList<>(cases());
+    all.addAll(placedCases());
+    return all;
+  }
+
+  @ParameterizedTest
+  @MethodSource("placedCases")
+  void agreesWithTheDenseMatrixInF32(AttentionCase c) {
+    DenseAttention want = dense(c, c.q(), c.k(), c.v());
+    float[][] got = forward(c, DType.F32, 0, c.q(), c.k(), c.v());
+    TensorAssert.assertThat("z", got[0]).isClose(want.z, want.zTolerance, DenseAttention.SOURCE);
+    TensorAssert.assertThat("lse", got[1])
+        .isClose(want.lse, want.lseTolerance, DenseAttention.SOURCE);
+    readsWhatTheDenseMatrixHas(c, DType.F32, c.q(), c.k(), c.v());
+  }
+
   /// Weights are rounded to BF16 before they meet the values, and so is what comes out.
   @ParameterizedTest
   @MethodSource("cases")
   void agreesWithTheDenseMatrix(AttentionCase c) {
+    agreesWithTheDenseMatrix(c, 0, 1, 4);
+  }
+
+  @ParameterizedTest
+  @MethodSource("placedCases")
+  void agreesWithTheDenseMatrixInAllPlaces(AttentionCase c) {
+    agreesWithTheDenseMatrix(c, 0);
+  }
+
+  private void agreesWithTheDenseMatrix(AttentionCase c, int... shifts) {
     float[] q = rounded(c.q());
     float[] k = rounded(c.k());
     float[] v = rounded(c.v());
@@ -194,7 +273,7 @@ class CudaAttentionTest {
     }
     int heads = c.dims().heads();
     float[][] first = null;
-    for (int shift : new int[] {0, 1, 4}) {
+    for (int shift : shifts) {
       float[][] got = forward(c, DType.BF16, shift, q, k, v);
       TensorAssert.assertThat("z", got[0], c.tokens(), heads, c.dims().headDim())
           .isClose(want.z, tolerance, "rounding to BF16 of weights and z");
@@ -211,19 +290,21 @@ class CudaAttentionTest {
   }
 
   @ParameterizedTest
-  @MethodSource("cases")
+  @MethodSource("allCases")
   void readsWhatTheDenseMatrixHas(AttentionCase c) {
-    float[] q = rounded(c.q());
-    float[] k = rounded(c.k());
-    float[] v = rounded(c.v());
+    readsWhatTheDenseMatrixHas(c, DType.BF16, rounded(c.q()), rounded(c.k()), rounded(c.v()));
+  }
+
+  private void readsWhatTheDenseMatrixHas(
+      AttentionCase c, DType type, float[] q, float[] k, float[] v) {
     DenseAttention dense = dense(c, q, k, v);
     int heads = c.dims().heads();
     int[] queries =
         IntStream.range(0, c.tokens()).filter(n -> n % 3 == 1 || n == c.tokens() - 1).toArray();
     int[][][] spans = new int[queries.length][][];
     Arrays.setAll(spans, i -> spans(queries[i]));
-    float[][] got = forward(c, DType.BF16, 0, q, k, v, queries, spans);
-    float[][] unread = forward(c, DType.BF16, 0, q, k, v);
+    float[][] got = forward(c, type, 0, q, k, v, queries, spans);
+    float[][] unread = forward(c, type, 0, q, k, v);
     TensorAssert.assertThat("z of a call that reads", got[0]).hasBits(unread[0]);
     TensorAssert.assertThat("lse of a call that reads", got[1]).hasBits(unread[1]);
     int perQuery = spans[0].length;
@@ -374,7 +455,7 @@ class CudaAttentionTest {
               c.layout(),
               c.cache(),
               c.plan(),
-              new io.github.retmask.backend.AttentionSpec(c.spec().window(), scale));
+              new AttentionSpec(c.spec().window(), scale));
       DenseAttention want = dense(scaled, q, k, v);
       double[] sizes = dense(scaled, q, k, absolute(v)).z;
       double[] tolerance = new double[sizes.length];

@@ -1,5 +1,6 @@
 package io.github.retmask.kernels.cuda;
 
+import io.github.retmask.backend.Accumulate;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.backend.TensorAssert;
@@ -14,6 +15,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import java.util.stream.Stream;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -32,7 +34,7 @@ class CudaMatmulTest {
 
   /// A way to compute a forward product.
   private interface Way {
-    void multiply(Gpu gpu, Tensor out, Tensor x, Tensor weight, Tensor bias);
+    void multiply(Gpu gpu, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias);
   }
 
   private float[] normal(int count) {
@@ -136,6 +138,58 @@ class CudaMatmulTest {
       check(way, type, 65, whole(type, 544), 63);
       check(way, type, 33, whole(type, 1027), 97);
     }
+  }
+
+  /// Products that underflow make every sum -0, which no step beyond the last may turn into 0.
+  @ParameterizedTest
+  @EnumSource(names = {"F32", "BF16"})
+  void sumsOfMinusZeroKeepTheirSign(DType type) {
+    for (int inner : new int[] {1, 3, 13, 515, 518, 545}) {
+      checkMinusZero(CudaMatmul::eachOutput, type, 2, inner, 5);
+      checkMinusZero(CudaMatmul::matmul, type, 9, inner, 5); // product and tiles
+      for (int size : new int[] {32, 64}) {
+        Way way = (gpu, out, x, w, bias) -> CudaMatmul.tiles(gpu, out, x, w, bias, size);
+        checkMinusZero(way, type, 2, Math.max(512, inner), 5);
+      }
+    }
+    checkMinusZero(CudaMatmul::fewRows, type, 3, 1544, 5);
+    try (Kernels cuda = TestGpu.open(1);
+        TensorArena device = cuda.arena(TensorArena.Lifetime.STEP)) {
+      int rows = 13;
+      int inner = 5;
+      int outs = 19;
+      Tensor weight = device.allocate("weight", type, outs, inner);
+      cuda.cast(weight, device.floats("wide", outs, inner).copyFrom(all(0x1p-100f, outs * inner)));
+      Tensor dOut = device.floats("dOut", rows, outs).copyFrom(all(-0x1p-100f, rows * outs));
+      for (Accumulate into : Accumulate.values()) {
+        Tensor dx = device.floats("dx", rows, inner).copyFrom(all(-0f, rows * inner));
+        cuda.matmulBackwardInput(dx, dOut, weight, into);
+        TensorAssert.assertThat("dx", dx.toFloats()).hasBits(all(-0f, rows * inner));
+      }
+      Tensor x = device.floats("x", rows, inner).copyFrom(all(0x1p-100f, rows * inner));
+      Tensor dWeight = device.floats("dWeight", outs, inner).copyFrom(all(-0f, outs * inner));
+      cuda.matmulBackwardWeight(dWeight, null, dOut, x);
+      TensorAssert.assertThat("dWeight", dWeight.toFloats()).hasBits(all(-0f, outs * inner));
+    }
+  }
+
+  private static void checkMinusZero(Way way, DType type, int rows, int inner, int outs) {
+    try (Kernels cuda = TestGpu.open(1);
+        TensorArena device = cuda.arena(TensorArena.Lifetime.STEP)) {
+      Tensor x = device.floats("x", rows, inner).copyFrom(all(-0x1p-100f, rows * inner));
+      Tensor weight = device.allocate("weight", type, outs, inner);
+      cuda.cast(weight, device.floats("wide", outs, inner).copyFrom(all(0x1p-100f, outs * inner)));
+      Tensor out = device.floats("out", rows, outs);
+      way.multiply(((CudaKernels) cuda).op(), out, x, weight, null);
+      TensorAssert.assertThat("out of " + inner + " steps", out.toFloats())
+          .hasBits(all(-0f, rows * outs));
+    }
+  }
+
+  private static float[] all(float value, int count) {
+    float[] values = new float[count];
+    Arrays.fill(values, value);
+    return values;
   }
 
   // --- token_log_probs ------------------------------------------------------------------------

@@ -4,16 +4,26 @@ import static org.junit.platform.engine.discovery.DiscoverySelectors.selectClass
 import static org.junit.platform.engine.discovery.DiscoverySelectors.selectNestedClass;
 
 import io.github.retmask.backend.KernelsContract;
+import java.io.BufferedReader;
 import java.io.IOException;
+import java.io.InputStreamReader;
+import java.io.UncheckedIOException;
+import java.lang.management.ManagementFactory;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
-import java.util.Set;
+import java.util.Queue;
 import java.util.TreeSet;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Stream;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Nested;
 import org.junit.platform.engine.DiscoverySelector;
 import org.junit.platform.launcher.LauncherDiscoveryRequest;
@@ -38,6 +48,8 @@ public final class Mutants {
   private static final Path CUDA = Path.of("src", "main", "cuda");
   private static final Path FOLDER = EmulatedGpu.folder().resolve("mutants");
   private static final int SECONDS = 20; // for a kernel
+  private static final int SECONDS_OF_TESTS = 1500; // even where others use the machine
+  private static final String RESULT = "result: ";
 
   private Mutants() {}
 
@@ -45,8 +57,7 @@ public final class Mutants {
   ///
   /// @param stem of the kernels to compile
   /// @param file that it is in
-  private record Mutant(
-      int number, String stem, String file, String title, String text, String instead) {
+  private record Mutant(String stem, String file, String title, String text, String instead) {
     /// The file with it.
     String source() throws IOException {
       String source = Files.readString(CUDA.resolve(file));
@@ -60,7 +71,7 @@ public final class Mutants {
     }
 
     Path folder() {
-      return FOLDER.resolve(String.valueOf(number));
+      return FOLDER.resolve(stem + "-" + Integer.toHexString(hashCode()));
     }
 
     Path library() {
@@ -90,8 +101,13 @@ public final class Mutants {
     }
   }
 
-  /// @param args the list of bugs, then words of which one must occur in the title line of a bug to try
-  static void main(String[] args) throws IOException {
+  /// @param args the list of bugs, then words of which one must occur in the title line of a bug to
+  ///     try; none in a worker
+  static void main(String[] args) throws IOException, InterruptedException {
+    if (args.length == 0) {
+      work();
+      return;
+    }
     List<Mutant> mutants =
         parse(Files.readAllLines(Path.of(args[0]))).stream()
             .filter(
@@ -102,35 +118,135 @@ public final class Mutants {
                             .anyMatch(word -> (m.stem + ": " + m.title).contains(word)))
             .toList();
     build(mutants);
-    EmulatedGpu.timeLimit(SECONDS);
-    int missed = 0;
-    Set<String> clean = new TreeSet<>();
-    for (Mutant mutant : mutants) {
-      if (clean.add(mutant.stem)) {
-        Failure alarm = run(testsOf(mutant.stem));
-        if (alarm != null) {
-          System.out.printf("%s: FALSE ALARM: %s%n", mutant.stem, words(alarm));
-          missed++;
+    Queue<Task> tasks = new ConcurrentLinkedQueue<>();
+    for (String stem : new TreeSet<>(mutants.stream().map(Mutant::stem).toList())) {
+      tasks.add(new Task(stem, null));
+    }
+    mutants.forEach(m -> tasks.add(new Task(m.stem, m)));
+    AtomicInteger missed = new AtomicInteger();
+    List<Thread> threads = new ArrayList<>();
+    for (int i = 0; i < Math.min(4, Runtime.getRuntime().availableProcessors()); i++) {
+      threads.add(Thread.ofPlatform().start(() -> run(tasks, missed)));
+    }
+    for (Thread thread : threads) {
+      thread.join();
+    }
+    System.out.printf("%d bugs, %d not found%n", mutants.size(), missed.get());
+    System.exit(missed.get() == 0 ? 0 : 1);
+  }
+
+  // --- workers --------------------------------------------------------------------------------
+
+  /// @param mutant null for the tests of a stem without a bug
+  private record Task(String stem, @Nullable Mutant mutant) {}
+
+  private static void run(Queue<Task> tasks, AtomicInteger missed) {
+    try (Worker worker = new Worker()) {
+      for (Task task; (task = tasks.poll()) != null; ) {
+        Mutant mutant = task.mutant;
+        String title = task.stem + ": " + (mutant == null ? "" : mutant.title + ": ");
+        if (mutant != null && !Files.exists(mutant.library())) {
+          missed.incrementAndGet();
+          System.out.println(title + "DOES NOT COMPILE");
+          continue;
+        }
+        String failure = worker.test(task.stem, mutant == null ? "" : mutant.library().toString());
+        if (failure.isEmpty() != (mutant == null)) {
+          missed.incrementAndGet();
+        }
+        if (mutant != null) {
+          System.out.println(title + (failure.isEmpty() ? "NOT FOUND" : "found by " + failure));
+        } else if (!failure.isEmpty()) {
+          System.out.println(title + "FALSE ALARM: " + failure);
         }
       }
-      if (!Files.exists(mutant.library())) {
-        System.out.printf("%s: %s: DOES NOT COMPILE%n", mutant.stem, mutant.title);
-        missed++;
-        continue;
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  /// A JVM that runs tests; another one after a bug that ended it.
+  private static final class Worker implements AutoCloseable {
+    private @Nullable Process process;
+    private @Nullable BufferedReader results;
+
+    /// The failure of a stem's tests in words, empty when all pass.
+    String test(String stem, String library) throws IOException {
+      Process own = process;
+      BufferedReader from = results;
+      if (own == null || from == null) {
+        own = start();
+        from = own.inputReader(StandardCharsets.UTF_8);
+        process = own;
+        results = from;
       }
-      try (EmulatedGpu.OtherKernels _ = EmulatedGpu.load(mutant.library())) {
-        Failure failure = run(testsOf(mutant.stem));
-        EmulatedGpu.recover();
-        System.out.printf(
-            "%s: %s: %s%n",
-            mutant.stem,
-            mutant.title,
-            failure == null ? "NOT FOUND" : "found by " + words(failure));
-        missed += failure == null ? 1 : 0;
+      own.getOutputStream().write((stem + '\t' + library + '\n').getBytes(StandardCharsets.UTF_8));
+      own.getOutputStream().flush();
+      CompletableFuture<Boolean> end =
+          new CompletableFuture<Boolean>()
+              .completeOnTimeout(true, SECONDS_OF_TESTS, TimeUnit.SECONDS);
+      Process late = own;
+      end.thenAccept(reached -> stop(late, reached));
+      for (String line; (line = from.readLine()) != null; ) {
+        if (line.startsWith(RESULT)) {
+          end.complete(false);
+          return line.substring(RESULT.length());
+        }
+      }
+      boolean ended = end.complete(false);
+      close();
+      return ended ? "the end of the JVM" : "no end within " + SECONDS_OF_TESTS + " s";
+    }
+
+    private static void stop(Process process, boolean reached) {
+      if (reached) {
+        process.destroyForcibly();
       }
     }
-    System.out.printf("%d bugs, %d not found%n", mutants.size(), missed);
-    System.exit(missed == 0 ? 0 : 1);
+
+    private static Process start() throws IOException {
+      List<String> command = new ArrayList<>();
+      command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+      command.addAll(ManagementFactory.getRuntimeMXBean().getInputArguments());
+      command.addAll(List.of("-XX:-CreateCoredumpOnCrash", "-XX:ErrorFile=/dev/null"));
+      command.addAll(List.of("-cp", System.getProperty("java.class.path")));
+      command.add(Mutants.class.getName());
+      ProcessBuilder builder =
+          new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD);
+      builder.environment().put("RETMASK_EMULATED_THREADS", "1");
+      return builder.start();
+    }
+
+    @Override
+    public void close() {
+      if (process != null) {
+        process.destroyForcibly();
+      }
+      process = null;
+      results = null;
+    }
+  }
+
+  /// Runs the tests that lines of the standard input ask for: a stem and a library.
+  private static void work() throws IOException {
+    EmulatedGpu.timeLimit(SECONDS);
+    BufferedReader tasks =
+        new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    for (String line; (line = tasks.readLine()) != null; ) {
+      int tab = line.indexOf('\t');
+      String stem = line.substring(0, tab);
+      String library = line.substring(tab + 1);
+      Failure failure;
+      if (library.isEmpty()) {
+        failure = run(testsOf(stem));
+      } else {
+        try (EmulatedGpu.OtherKernels _ = EmulatedGpu.load(Path.of(library))) {
+          failure = run(testsOf(stem));
+          EmulatedGpu.recover();
+        }
+      }
+      System.out.println(RESULT + (failure == null ? "" : words(failure)));
+    }
   }
 
   private static String words(Failure failure) {
@@ -156,7 +272,6 @@ public final class Mutants {
         String[] place = line.substring(3, colon).split(", ");
         mutants.add(
             new Mutant(
-                mutants.size(),
                 place[0],
                 place.length == 1 ? place[0] + ".cu" : place[1],
                 line.substring(colon + 2),
