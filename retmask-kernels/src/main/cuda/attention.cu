@@ -738,9 +738,9 @@ __device__ __forceinline__ void sum_masses(
   SHARED_MEMORY(memory);
   float* weights = (float*)memory;       // [MASS_THREADS]
   float* own = weights + MASS_THREADS;   // [D], times scale
-  int heads = gridDim.x;
-  int head = blockIdx.x;
-  int query = blockIdx.y;
+  int heads = gridDim.y;
+  int head = blockIdx.y;
+  int query = blockIdx.x;
   int token = queries[query];
   int row_index = row_of[token];
   BatchRow row = rows[row_index];
@@ -863,7 +863,7 @@ ATTENTION_FEW(attention_few_f32_8_wide, 8, 32)
 ATTENTION_MERGE(attention_merge_f32, float)
 ATTENTION_MERGE(attention_merge_bf16, bf16)
 
-// Grid (H, Q), `count` ranges per query.
+// Grid (Q, H), `count` ranges per query.
 #define ATTENTION_MASS(NAME, T)                                                                    \
   extern "C" __global__ void __launch_bounds__(MASS_THREADS) NAME(                                 \
       float* mass, const float* tops, const float* sums, const int* queries, const int* ranges,    \

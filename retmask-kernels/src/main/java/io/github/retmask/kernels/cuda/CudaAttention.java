@@ -374,7 +374,7 @@ final class CudaAttention {
           .integer(headDim())
           .integer(spec.window())
           .real(spec.scale())
-          .run(heads(), count, 1, MASS_THREADS, (MASS_THREADS + headDim()) * Float.BYTES);
+          .run(count, heads(), 1, MASS_THREADS, (MASS_THREADS + headDim()) * Float.BYTES);
     }
   }
 }

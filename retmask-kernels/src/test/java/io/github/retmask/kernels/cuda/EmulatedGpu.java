@@ -73,6 +73,12 @@ final class EmulatedGpu {
     tell("emulator_recover");
   }
 
+  /// From now on calls are checked and nothing is done, on a device of so many gigabytes, whose results
+  /// are zero: for shapes that are too large to compute here. With 0 all is done again.
+  static void idle(int gigabytes) {
+    tell("emulator_idle", gigabytes);
+  }
+
   /// The compute capability that the device says it has, 8.0 at first.
   static void capability(int major, int minor) {
     tell("emulator_capability", major, minor);
