@@ -26,6 +26,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -437,6 +438,25 @@ class CudaAttentionTest {
       got = forward(c.window(90), DType.BF16, 0, q, k, rounded(c.v()), all, none);
       for (int n = 0; n < length; n++) {
         assertThat(got[2][4 * n + 3]).isEqualTo(300 + n - 89);
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"F32", "BF16"})
+  void aQueryOfNanReportsTheFirstKeyThatItSees(DType type) {
+    AttentionCase many = AttentionCase.packed(2, 1, 16, 70).window(5);
+    AttentionCase few = AttentionCase.packed(2, 1, 16, 2).window(40);
+    for (AttentionCase c : List.of(many, few.cached(new int[] {300}, new int[] {0}, 302))) {
+      float[] q = new float[c.q().length];
+      Arrays.fill(q, Float.NaN);
+      int[] all = IntStream.range(0, c.tokens()).toArray();
+      int[][][] none = new int[c.tokens()][0][2];
+      float[][] got = forward(c, type, 0, q, rounded(c.k()), rounded(c.v()), all, none);
+      for (int n = 0; n < c.tokens(); n++) {
+        int first = Math.max(0, c.layout().past(0) + n - c.spec().window() + 1);
+        assertThat(got[2][2 * n]).isEqualTo(first);
+        assertThat(got[2][2 * n + 1]).isEqualTo(first);
       }
     }
   }

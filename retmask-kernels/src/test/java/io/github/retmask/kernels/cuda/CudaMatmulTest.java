@@ -21,6 +21,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// Products on the GPU where the contract's shapes do not reach: every kernel whatever the shape would
 /// choose, rings and slices that go round several times, long chunks of logits.
@@ -233,6 +234,77 @@ class CudaMatmulTest {
               .hasBits(whole.get(i).toFloats());
         }
         whole = results;
+      }
+    }
+  }
+
+  /// A vocabulary of more than a block takes of a token.
+  @ParameterizedTest
+  @ValueSource(ints = {2047, 2049, 4100})
+  void gradientsOfALargeVocabulary(int vocab) {
+    int tokens = 3;
+    float[] hidden = {1, 0.5f, -2};
+    float[] dLogps = {0.75f, -3, 1.5f};
+    int[] targets = {0, vocab - 1, vocab / 2};
+    float[] head = normal(vocab);
+    try (Kernels cuda = TestGpu.open(1);
+        TensorArena device = cuda.arena(TensorArena.Lifetime.STEP)) {
+      Tensor dHead = device.floats("dHead", vocab, 1).copyFrom(all(0, vocab));
+      cuda.tokenLogProbsAndGradients(
+          device.floats("logps", tokens),
+          device.floats("lse", tokens),
+          device.floats("dHidden", tokens, 1),
+          dHead,
+          device.floats("dLogps", tokens).copyFrom(dLogps),
+          device.floats("hidden", tokens, 1).copyFrom(hidden),
+          device.floats("lm_head", vocab, 1).copyFrom(head),
+          device.ints("targets", targets));
+      double[] want = new double[vocab];
+      double[] tolerance = new double[vocab];
+      for (int m = 0; m < tokens; m++) {
+        double sum = 0;
+        for (float weight : head) {
+          sum += Math.exp(hidden[m] * weight);
+        }
+        for (int v = 0; v < vocab; v++) {
+          double p = Math.exp(hidden[m] * head[v]) / sum;
+          double size = Math.abs(dLogps[m] * hidden[m]);
+          want[v] += dLogps[m] * hidden[m] * ((v == targets[m] ? 1 : 0) - p);
+          // A sum of 9 and a tree, logits and lse below 16, then some roundings of the product.
+          tolerance[v] += TensorAssert.EPS * size * (80 * p + 4);
+        }
+      }
+      TensorAssert.assertThat("dHead", dHead.toFloats())
+          .isClose(want, tolerance, "F32 sums of 9 exponentials and a tree");
+    }
+  }
+
+  /// Elements beyond the vocabulary are no logits of zero.
+  @Test
+  void logitsMayLieFarBelowZero() {
+    for (int vocab : new int[] {1, 2, 3, 4, 37, 2047}) {
+      float[] head = new float[vocab];
+      double sum = 0;
+      for (int v = 0; v < vocab; v++) {
+        head[v] = -300 - v % 7;
+        sum += Math.exp(-(v % 7));
+      }
+      double want = Math.log(sum) - 300;
+      try (Kernels cuda = TestGpu.open(1);
+          TensorArena device = cuda.arena(TensorArena.Lifetime.STEP)) {
+        Tensor logps = device.floats("logps", 1);
+        Tensor lse = device.floats("lse", 1);
+        cuda.tokenLogProbs(
+            logps,
+            lse,
+            device.floats("hidden", 1, 1).copyFrom(1f),
+            device.floats("lm_head", vocab, 1).copyFrom(head),
+            device.ints("targets", vocab - 1));
+        double[] tolerance = {40 * TensorAssert.EPS + TensorAssert.EPS * 300};
+        TensorAssert.assertThat("lse", lse.toFloats())
+            .isClose(new double[] {want}, tolerance, "F32 sums of 5 exponentials and a tree");
+        TensorAssert.assertThat("logps", logps.toFloats())
+            .isClose(new double[] {head[vocab - 1] - want}, tolerance, "the same");
       }
     }
   }

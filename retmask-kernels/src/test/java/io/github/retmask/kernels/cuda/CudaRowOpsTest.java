@@ -342,6 +342,7 @@ class CudaRowOpsTest {
   @ParameterizedTest
   @CsvSource({
     "F32,F32,5000",
+    "F32,F32,8200",
     "F32,BF16,5001",
     "F32,F16,70",
     "BF16,BF16,9000",
@@ -413,6 +414,7 @@ class CudaRowOpsTest {
   @ParameterizedTest
   @CsvSource({
     "F32,3,5000",
+    "F32,3,8200",
     "F32,500,3",
     "F32,500,8",
     "BF16,3,9001",

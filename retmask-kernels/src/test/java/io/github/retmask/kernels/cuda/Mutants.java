@@ -1,6 +1,7 @@
 package io.github.retmask.kernels.cuda;
 
 import static org.junit.platform.engine.discovery.DiscoverySelectors.selectClass;
+import static org.junit.platform.engine.discovery.DiscoverySelectors.selectMethod;
 import static org.junit.platform.engine.discovery.DiscoverySelectors.selectNestedClass;
 
 import io.github.retmask.backend.KernelsContract;
@@ -308,13 +309,26 @@ public final class Mutants {
       case "attention_backward" -> tests(CudaAttentionTest.class, "AttentionBackward");
       case "flash_attention", "flash_attention_backward", "flash_decoding" ->
           tests(CudaAttentionTest.class);
-      case "matmul", "matmul_blocks", "matmul_backward" ->
-          tests(CudaMatmulTest.class, "Matmul", "BlockWeights");
+      case "matmul", "matmul_blocks" -> tests(CudaMatmulTest.class, "Matmul", "BlockWeights");
+      case "matmul_backward" ->
+          and(
+              selectMethod(CudaGemmTest.class, "biasGradientsOfManyRows"),
+              tests(CudaMatmulTest.class, "Matmul", "BlockWeights"));
       case "matmul_bf16" -> tests(CudaGemmTest.class);
-      case "token_log_probs" -> tests(CudaMatmulTest.class, "TokenLogProbs");
+      case "token_log_probs" ->
+          and(
+              selectMethod(CudaGemmTest.class, "logProbabilitiesOfBf16States"),
+              tests(CudaMatmulTest.class, "TokenLogProbs"));
       case "sampler" -> tests(CudaSamplerTest.class);
       default -> throw new IllegalArgumentException("mutants: no tests are named for " + stem);
     };
+  }
+
+  private static List<DiscoverySelector> and(
+      DiscoverySelector one, List<DiscoverySelector> others) {
+    List<DiscoverySelector> all = new ArrayList<>(others);
+    all.add(one);
+    return all;
   }
 
   private static List<DiscoverySelector> tests(Class<?> own, String... ofContract) {
