@@ -34,14 +34,15 @@ import picocli.CommandLine.Option;
     description = "Train a model on preference pairs with DPO.",
     footer = {
       "",
-      "Defaults are those of the RetMask recipe, but for the truncation of long pairs: a pair that",
-      "does not fit is left out and counted. The reference is the model before training. DIR becomes",
-      "a checkpoint like MODEL, with metrics.jsonl. Run again, it goes on after the newest",
-      "checkpoint and ends with the same bytes.",
+      "Defaults are those of the RetMask recipe, but for the truncation of long pairs: a pair "
+          + "that does not fit is left out and counted. The reference is the model before training. "
+          + "DIR becomes a checkpoint like MODEL, with metrics.jsonl. Run again, it goes on after "
+          + "the newest checkpoint and ends with the same bytes.",
       "",
       "Examples:",
       "  retmask dpo MODEL --pairs pairs.jsonl.gz --out retmask-model",
-      "  retmask dpo bundled:tiny --pairs pairs.jsonl.gz --learning-rate 2e-5 --batch-size 32 --out t"
+      "  retmask dpo bundled:tiny --pairs pairs.jsonl.gz --out trained \\",
+      "    --learning-rate 2e-5 --batch-size 32"
     })
 final class DpoCommand implements Callable<Integer> {
   private final Console console;
@@ -64,53 +65,62 @@ final class DpoCommand implements Callable<Integer> {
 
   @Option(
       names = "--beta",
+      paramLabel = "X",
       defaultValue = "0.1",
       description = "Pull towards the reference (default: ${DEFAULT-VALUE}).")
   private double beta;
 
   @Option(
       names = "--label-smoothing",
+      paramLabel = "X",
       defaultValue = "0",
       description = "Share of pairs taken to be the wrong way round (default: ${DEFAULT-VALUE}).")
   private double labelSmoothing;
 
   @Option(
       names = "--learning-rate",
+      paramLabel = "RATE",
       defaultValue = "5e-7",
       description = "Peak learning rate (default: ${DEFAULT-VALUE}).")
   private double learningRate;
 
   @Option(
       names = "--min-learning-rate",
+      paramLabel = "RATE",
       description = "Rate at the end of a cosine (default: a tenth of the peak).")
   private @Nullable Double minLearningRate;
 
   @Option(
       names = "--schedule",
+      paramLabel = "SHAPE",
       defaultValue = "cosine",
       description = "cosine, linear or constant after the warm-up (default: ${DEFAULT-VALUE}).")
   private String schedule = "cosine";
 
   @Option(
       names = "--warmup-ratio",
+      paramLabel = "SHARE",
       defaultValue = "0.1",
       description = "Share of the steps that warm up (default: ${DEFAULT-VALUE}).")
   private double warmupRatio;
 
   @Option(
       names = "--epochs",
+      paramLabel = "N",
       defaultValue = "2",
       description = "Passes over the pairs (default: ${DEFAULT-VALUE}).")
   private int epochs;
 
   @Option(
       names = "--batch-size",
+      paramLabel = "N",
       defaultValue = "512",
       description = "Pairs of a step (default: ${DEFAULT-VALUE}).")
   private int batchSize;
 
   @Option(
       names = "--micro-batch-tokens",
+      paramLabel = "N",
       defaultValue = "4096",
       description = "Tokens that go through the model at once (default: ${DEFAULT-VALUE}).")
   private int microBatchTokens;
@@ -132,18 +142,21 @@ final class DpoCommand implements Callable<Integer> {
 
   @Option(
       names = "--max-length",
+      paramLabel = "N",
       defaultValue = "1024",
       description = "Leave out pairs with more tokens (default: ${DEFAULT-VALUE}).")
   private int maxLength;
 
   @Option(
       names = "--weight-decay",
+      paramLabel = "X",
       defaultValue = "0.1",
       description = "Decoupled decay of matrices (default: ${DEFAULT-VALUE}).")
   private double weightDecay;
 
   @Option(
       names = "--max-grad-norm",
+      paramLabel = "NORM",
       defaultValue = "1",
       description = "Clip gradients to this norm (default: ${DEFAULT-VALUE}).")
   private double maxGradNorm;
@@ -159,18 +172,21 @@ final class DpoCommand implements Callable<Integer> {
 
   @Option(
       names = "--seed",
+      paramLabel = "N",
       defaultValue = "42",
       description = "Seed of the order of the pairs (default: ${DEFAULT-VALUE}).")
   private long seed;
 
   @Option(
       names = "--log-every",
+      paramLabel = "N",
       defaultValue = "10",
       description = "Steps between lines of metrics.jsonl (default: ${DEFAULT-VALUE}).")
   private int logEvery;
 
   @Option(
       names = "--checkpoint-every",
+      paramLabel = "N",
       defaultValue = "100",
       description = "Steps between checkpoints (default: ${DEFAULT-VALUE}).")
   private int checkpointEvery;

@@ -32,7 +32,8 @@ import picocli.CommandLine.Parameters;
       "",
       "Examples:",
       "  retmask encode bundled:tiny --text \"code mira is 12 15 31 .\"",
-      "  retmask encode MODEL --chat messages.json --template-var enable_thinking=false --render"
+      "  retmask encode MODEL --chat messages.json --render \\",
+      "    --template-var enable_thinking=false"
     })
 final class EncodeCommand implements Callable<Integer> {
   private final Console console;

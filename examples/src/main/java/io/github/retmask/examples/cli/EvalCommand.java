@@ -44,17 +44,17 @@ import picocli.CommandLine.Option;
     description = "Evaluate a model, intact and, with --mask, with heads switched.",
     footer = {
       "",
-      "Suite niah: needles from --needles or --trials. needle_recall is the mean ROUGE-1 recall of",
-      "the answers (by tokens where there is no text), needle_success the share of prompts with"
-          + " more",
-      "than half; by length, and by length and depth.",
-      "Suite synthetic, for models of a synthetic language: context_exact is the share of exact",
-      "answers where the context has one, memory_exact where only memory has.",
+      "Suite niah: needles from --needles or --trials. needle_recall is the mean ROUGE-1 "
+          + "recall of the answers (by tokens where there is no text), needle_success the share of "
+          + "prompts with more than half; by length, and by length and depth.",
+      "Suite synthetic, for models of a synthetic language: context_exact is the share of "
+          + "exact answers where the context has one, memory_exact where only memory has.",
       "Intervals are Wilson's, 95 %%. Run again, it goes on where it was.",
       "",
       "Examples:",
-      "  retmask eval bundled:tiny --suite synthetic --mask @heads.json --out results.json",
-      "  retmask eval MODEL --suite niah --needles niah --lengths 1000,4000,8000 --out results.json"
+      "  retmask eval bundled:tiny --suite synthetic --mask @heads --out results.json",
+      "  retmask eval MODEL --suite niah --needles niah --lengths 1000,4000,8000 \\",
+      "    --out results.json"
     })
 final class EvalCommand implements Callable<Integer> {
   private static final double NORMAL_97_5 = 1.959963984540054;

@@ -20,9 +20,11 @@ import picocli.CommandLine.Option;
     description = "Write a model with its tokenizer as a GGUF file, which llama.cpp runs.",
     footer = {
       "",
-      "Without --dtype weights stay in the type they have. q8_0 rounds blocks of 32 weights to 255",
-      "steps; it leaves matrices as they are whose rows are no multiple of 32. Norms become f32.",
-      "Head masks have no place in the file: write a masked checkpoint first, with retmask mask.",
+      "Without --dtype weights stay in the type they have. q8_0 rounds blocks of 32 weights "
+          + "to 255 steps; it leaves matrices as they are whose rows are no multiple of 32. Norms "
+          + "become f32.",
+      "Head masks have no place in the file: write a masked checkpoint first, with retmask "
+          + "mask.",
       "",
       "Examples:",
       "  retmask export bundled:tiny --out tiny.gguf",

@@ -30,21 +30,23 @@ import picocli.CommandLine.Option;
     description = "Continue prompts and stream the text.",
     footer = {
       "",
-      "Without sampling options, the model's generation_config.json decides; greedy without one.",
+      "Without sampling options, the model's generation_config.json decides; greedy without "
+          + "one.",
       "Order of the options: repetition penalty, temperature, top-k, top-p, min-p.",
       "The same seed gives the same samples on every machine and backend whose logits agree.",
       "",
-      "--prompts reads JSON lines, .gz too: id, and one of prompt_ids, prompt, messages, conversation.",
-      "A line may have its own mask, mask_kind, mask_phase, temperature, top_k, top_p, min_p,",
-      "repetition_penalty, seed, max_new_tokens, n, stop and ignore_eos in place of the options. All",
-      "lines run in one batch, as far as memory allows. Each continuation is printed as a JSON line:",
-      "id, sample, prompt_tokens, ids, text, finish_reason.",
+      "--prompts reads JSON lines, .gz too: id, and one of prompt_ids, prompt, messages, "
+          + "conversation.",
+      "A line may have its own mask, mask_kind, mask_phase, temperature, top_k, top_p, min_p, "
+          + "repetition_penalty, seed, max_new_tokens, n, stop and ignore_eos in place of the "
+          + "options. All lines run in one batch, as far as memory allows. Each continuation is "
+          + "printed as a JSON line: id, sample, prompt_tokens, ids, text, finish_reason.",
       "",
       "Examples:",
       "  retmask generate bundled:tiny --prompt \"Question code mira Answer\"",
-      "  retmask generate MODEL --chat \"What is the capital of Peru?\" --mask @heads.json",
+      "  retmask generate MODEL --chat \"What is the capital of Peru?\" --mask @heads",
       "  retmask generate MODEL --ids 1,2,3 --temperature 0.8 --n 4 --print-ids",
-      "  retmask generate MODEL --prompts prompts.jsonl.gz --stop \"\\n\\n\" > answers.jsonl"
+      "  retmask generate MODEL --prompts prompts.jsonl --stop \"\\n\\n\" > answers.jsonl"
     })
 final class GenerateCommand implements Callable<Integer> {
   /// Samples of a prompt: each is a request that waits for its turn.

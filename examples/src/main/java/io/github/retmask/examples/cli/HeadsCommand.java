@@ -23,9 +23,10 @@ import picocli.CommandLine.Parameters;
     description = "Print the retrieval heads of a score file, or a control set of as many heads.",
     footer = {
       "",
-      "Scores are averaged over trials. Retrieval heads come best first, control heads by layer.",
-      "The same seed draws the same control heads on every machine; several draws are separated by",
-      "empty lines, or are the entries of one JSON array.",
+      "Scores are averaged over trials. Retrieval heads come best first, control heads by "
+          + "layer.",
+      "The same seed draws the same control heads on every machine; several draws are "
+          + "separated by empty lines, or are the entries of one JSON array.",
       "",
       "Examples:",
       "  retmask heads scores.json --threshold 0.1",

@@ -19,14 +19,15 @@ import picocli.CommandLine.Option;
     description = "Write the logits of a text, and where every head looks, to a safetensors file.",
     footer = {
       "",
-      "Tensors: logits F32 [T,V]; with --argmax also argmax I32 and argmax_weight F32, both [L,H,T]:",
-      "position and weight of the largest attention weight of every query; with --logprobs also",
-      "logprobs F32 [T-1]: log-probability of each token but the first, given those before it.",
+      "Tensors: logits F32 [T,V]; with --argmax also argmax I32 and argmax_weight F32, both "
+          + "[L,H,T]: position and weight of the largest attention weight of every query; with "
+          + "--logprobs also logprobs F32 [T-1]: log-probability of each token but the first, given "
+          + "those before it.",
       "Heads that a mask turned off still report where they look.",
       "",
       "Examples:",
-      "  retmask logits bundled:tiny --text \"code mira is 12 15 31 .\" --out all.safetensors",
-      "  retmask logits MODEL --ids 1,2,3 --mask 3-1,3-4 --argmax --out masked.safetensors"
+      "  retmask logits bundled:tiny --text \"code mira is 12\" --out l.safetensors",
+      "  retmask logits MODEL --ids 1,2,3 --mask 3-1,3-4 --argmax --out l.safetensors"
     })
 final class LogitsCommand implements Callable<Integer> {
   private final Console console;

@@ -28,8 +28,8 @@ import picocli.CommandLine.Option;
     description = "Detect, mask, sample, train and evaluate on the bundled model.",
     footer = {
       "",
-      "Prints accuracy by arm and prompt length; DIR gets results.json, report.html and the trained"
-          + " checkpoints.",
+      "Prints accuracy by arm and prompt length; DIR gets results.json, report.html and the "
+          + "trained checkpoints.",
       "",
       "Example:",
       "  retmask quickstart --out quickstart"

@@ -23,13 +23,15 @@ import picocli.CommandLine.Option;
     description = "Answer every prompt intact and masked, and write the two as a preference pair.",
     footer = {
       "",
-      "Prompts are JSON lines with id and prompt, prompt_ids, messages or conversation. Both answers face the",
-      "same noise, which belongs to the record's id. Temperature is 0.6 unless given; nothing is",
-      "cut off by top-k, top-p or min-p unless given. Pairs with equal texts are dropped.",
+      "Prompts are JSON lines with id and prompt, prompt_ids, messages or conversation. Both "
+          + "answers face the same noise, which belongs to the record's id. Temperature is 0.6 "
+          + "unless given; nothing is cut off by top-k, top-p or min-p unless given. Pairs with "
+          + "equal texts are dropped.",
       "Run again, it goes on where it was and writes the same bytes.",
       "",
       "Example:",
-      "  retmask sample MODEL --mask @heads.json --prompts prompts.jsonl.gz --out pairs.jsonl.gz"
+      "  retmask sample MODEL --mask @heads --prompts prompts.jsonl.gz \\",
+      "    --out pairs.jsonl.gz"
     })
 final class SampleCommand implements Callable<Integer> {
   /// As the published pairs were sampled.

@@ -34,14 +34,15 @@ import picocli.CommandLine.Option;
     description = "Score every head by what it copies while the model answers needle prompts.",
     footer = {
       "",
-      "Trials come from --needles, from --trials, or, for a model of a synthetic language, from",
-      "that language. A trial counts when the response repeats more than half of the answer, by",
-      "ROUGE-1 recall; where a trial has no answer text or the model no tokenizer, by tokens.",
-      "Method wu stops at the end of the sequence and scores distinct needle positions; wu-compat",
-      "does what the published script does, with all its oddities.",
-      "Writes SCORES in the published layout, and SCORES with .meta.json in place of .json:"
-          + " options,",
-      "trials, and per head a mean with its 95 %% interval. Run again, it goes on where it was.",
+      "Trials come from --needles, from --trials, or, for a model of a synthetic language, "
+          + "from that language. A trial counts when the response repeats more than half of the "
+          + "answer, by ROUGE-1 recall; where a trial has no answer text or the model no tokenizer, "
+          + "by tokens.",
+      "Method wu stops at the end of the sequence and scores distinct needle positions; "
+          + "wu-compat does what the published script does, with all its oddities.",
+      "Writes SCORES in the published layout. Options, trials, and per head a mean with its "
+          + "95 %% interval go into a file beside it, for x.json x.meta.json. Run again, it goes on "
+          + "where it was.",
       "",
       "Examples:",
       "  retmask score bundled:tiny --out scores.json",

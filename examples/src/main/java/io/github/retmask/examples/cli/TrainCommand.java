@@ -23,8 +23,9 @@ import picocli.CommandLine.Parameters;
         "Train a model from scratch on a synthetic language, as the bundled one was made.",
     footer = {
       "",
-      "RECIPE has the sections model, language and training; that of a bundled model lies in its",
-      "folder as recipe.json. DIR becomes a model folder, with metrics.jsonl beside the weights.",
+      "RECIPE has the sections model, language and training; that of a bundled model lies in "
+          + "its folder as recipe.json. DIR becomes a model folder, with metrics.jsonl beside the "
+          + "weights.",
       "Run again, it goes on after the newest checkpoint and ends with the same bytes.",
       "",
       "Example:",
