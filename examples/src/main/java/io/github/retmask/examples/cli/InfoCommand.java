@@ -41,13 +41,14 @@ import picocli.CommandLine.Option;
     description = "Show architecture, heads, types, parameters, memory and tokenizer of a model.",
     footer = {
       "",
-      "Memory is what generating in one row takes at that context, computed beforehand; the Java",
-      "machine and the tokenizer take some 0.3 GiB more.",
+      "Memory is what generating in one row takes at that context, computed beforehand; the "
+          + "Java machine and the tokenizer take some 0.3 GiB more.",
       "",
-      "With --quantize it also says how far rounding takes each kind of matrix from the stored one:",
-      "the error's norm relative to the matrix' (||W - Wq|| / ||W||), and the largest difference; and",
-      "with a text, how far the predictions after its tokens lie apart: the Kullback-Leibler",
-      "divergence from the stored model's, and how often both have the same likeliest next token.",
+      "With --quantize it also says how far rounding takes each kind of matrix from the "
+          + "stored one: the error's norm relative to the matrix' (||W - Wq|| / ||W||), and the "
+          + "largest difference; and with a text, how far the predictions after its tokens lie "
+          + "apart: the Kullback-Leibler divergence from the stored model's, and how often both "
+          + "have the same likeliest next token.",
       "",
       "Examples:",
       "  retmask info bundled:tiny",
@@ -118,9 +119,10 @@ final class InfoCommand implements Callable<Integer> {
           CheckpointFingerprint.of(opened.files(), CheckpointFingerprint.Coverage.SAMPLED).text());
       row(
           "backend",
-          "%s, threads: %d%s"
+          "%s on %s, threads: %d%s"
               .formatted(
                   opened.transformer().ops().backend(),
+                  opened.transformer().ops().device(),
                   opened.transformer().ops().threads(),
                   unavailable()));
     }

@@ -18,8 +18,8 @@ import picocli.CommandLine.Option;
     description = "Write a copy of a checkpoint whose masked heads are off for good.",
     footer = {
       "",
-      "A head's columns of o_proj.weight become zero, or are scaled with --mask-kind scale=FACTOR;",
-      "every other byte stays, an o_proj bias too.",
+      "A head's columns of o_proj.weight become zero, or are scaled with --mask-kind "
+          + "scale=FACTOR; every other byte stays, an o_proj bias too.",
       "",
       "Example:",
       "  retmask mask MODEL --mask @heads.json --out masked-model"
@@ -55,7 +55,8 @@ final class MaskCommand implements Callable<Integer> {
       HeadMask heads = mask.on(session.model().transformer().noMask());
       MaskedCheckpoint.save(
           session.model(), heads, out, replace ? IfPresent.REPLACE : IfPresent.REFUSE);
-      console.line("%s: %d heads masked".formatted(out, heads.touched().size()));
+      int count = heads.touched().size();
+      console.line("%s: %d %s masked".formatted(out, count, count == 1 ? "head" : "heads"));
     }
     return ExitCode.OK;
   }
