@@ -58,7 +58,8 @@ final class CudaLibrary {
     }
     Path named = named();
     if (named != null && !Files.isRegularFile(named)) {
-      return "no file at " + named + ", which " + DRIVER_PROPERTY + " names as NVIDIA driver";
+      return "no file at %s, which -D%s or %s names as NVIDIA driver"
+          .formatted(named, DRIVER_PROPERTY, DRIVER_VARIABLE);
     }
     if (named == null && !isInstalled()) {
       return "no NVIDIA driver (" + DRIVER + ") on this machine";
@@ -165,10 +166,6 @@ final class CudaLibrary {
   /// Makes JCuda's driver binding usable. Call only after [#whyUnavailable] said null.
   ///
   /// @param driver a driver library to use instead of the system's, or null
-  ///
-  /// JCuda unpacks its library into a file of fixed name in the temporary directory and loads
-  /// whatever lies there already; so it is given a directory that nobody else can write, for the
-  /// moment of loading.
   static synchronized void load(@Nullable Path driver) {
     if (loaded) {
       return;
@@ -191,7 +188,9 @@ final class CudaLibrary {
     loadBinding(library, className, UnaryOperator.identity());
   }
 
-  /// Loads a class of JCuda with its native library.
+  /// Loads a class of JCuda with its native library. JCuda unpacks it into a file of fixed name in the
+  /// temporary directory and loads whatever lies there already; so it is given a directory that nobody
+  /// else can write, for the moment of loading.
   ///
   /// @param changed what is made of the library's bytes first
   static void loadBinding(String library, String className, UnaryOperator<byte[]> changed) {

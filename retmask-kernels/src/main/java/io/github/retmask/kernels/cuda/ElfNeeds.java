@@ -9,7 +9,7 @@ import java.util.Arrays;
 /// Standard Base for versions of symbols).
 final class ElfNeeds {
   private static final int VERSION_NEEDS = 0x6ffffffe; // section type SHT_GNU_verneed
-  private static final long SECTIONS = 0x28; // offset of e_shoff
+  private static final int SECTIONS = 0x28; // offset of e_shoff
 
   private ElfNeeds() {}
 
@@ -23,7 +23,7 @@ final class ElfNeeds {
     }
     byte[] result = elf.clone();
     ByteBuffer file = ByteBuffer.wrap(result).order(ByteOrder.LITTLE_ENDIAN);
-    int sections = offset(file, (int) SECTIONS);
+    int sections = offset(file, SECTIONS);
     int size = file.getShort(0x3a);
     int count = file.getShort(0x3c);
     boolean found = false;

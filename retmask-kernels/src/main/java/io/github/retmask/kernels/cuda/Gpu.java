@@ -14,7 +14,6 @@ import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.function.Consumer;
@@ -40,7 +39,14 @@ final class Gpu implements AutoCloseable, DeviceMemory {
 
     /// What `-Dretmask.cuda.memory` says.
     static Memory asked() {
-      return valueOf(System.getProperty("retmask.cuda.memory", "pooled").toUpperCase(Locale.ROOT));
+      String asked = System.getProperty("retmask.cuda.memory", "pooled");
+      return switch (asked) {
+        case "pooled" -> POOLED;
+        case "separate" -> SEPARATE;
+        default ->
+            throw new IllegalArgumentException(
+                "-Dretmask.cuda.memory=%s: want pooled or separate".formatted(asked));
+      };
     }
   }
 
