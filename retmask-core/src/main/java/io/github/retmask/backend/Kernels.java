@@ -22,7 +22,8 @@ import org.jspecify.annotations.Nullable;
 /// **Order of arithmetic.** Every output element is computed in an order that depends on its own
 /// row alone: not on the number of threads, on the other rows of the batch, or on how a sequence
 /// was cut into chunks; interpreted and compiled code give the same bits. In [#matmul] that order
-/// is given to the bit, so all backends agree there.
+/// is given to the bit, so all backends agree there. With BF16 activations a backend may choose an order
+/// by the numbers of rows and tokens too; equal calls give the same bits.
 public interface Kernels extends AutoCloseable {
 
   /// Name of the backend, such as `vector`.
@@ -83,7 +84,7 @@ public interface Kernels extends AutoCloseable {
   /// @param ids I32 `[N]`
   void embeddingBackward(Tensor dTable, Tensor dOut, Tensor ids);
 
-  /// `out[m,:] = in[rows[m],:]`; rows of F32.
+  /// `out[m,:] = in[rows[m],:]`.
   ///
   /// @param out `[M, ...]`
   /// @param in `[N, ...]`
