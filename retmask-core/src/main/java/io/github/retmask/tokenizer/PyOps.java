@@ -27,6 +27,9 @@ final class PyOps {
   private static final Set<String> LIST_CHANGES =
       Set.of("append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort");
 
+  /// How a NaN compares.
+  private static final int UNORDERED = 2;
+
   private final Budget budget;
   private final PyMethods methods = new PyMethods(this);
 
@@ -210,10 +213,8 @@ final class PyOps {
     }
     double x = toDouble(a);
     double y = toDouble(b);
-    return x < y ? -1 : x > y ? 1 : x == y ? 0 : 2;
+    return x < y ? -1 : x > y ? 1 : x == y ? 0 : UNORDERED;
   }
-
-  private static final int UNORDERED = 2;
 
   /// The comparison operators `==`, `!=`, `<`, `<=`, `>`, `>=`, `in` and `not in`.
   boolean compare(String operator, Object a, Object b) {
@@ -234,7 +235,7 @@ final class PyOps {
     };
   }
 
-  /// -1, 0, 1, or UNORDERED.
+  /// -1, 0, 1, or [#UNORDERED].
   int order(String operator, Object a, Object b) {
     budget.enter();
     int result;
