@@ -17,8 +17,8 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 
-/// Step 2 of RetMask: what does the model lose without these heads? For a model of the synthetic
-/// language.
+/// Before step 2 of RetMask: what does the model lose without these heads? For a model of the
+/// synthetic language.
 ///
 /// Arguments: model folder, heads such as `1-3 1-4`.
 public final class AblateHeads {
