@@ -561,6 +561,10 @@ class CudaAttentionTest {
 
   /// dq, dk and dv.
   private float[][] backward(AttentionCase c, int shift, float[][] in) {
+    return backward(c, DType.BF16, shift, in);
+  }
+
+  private float[][] backward(AttentionCase c, DType type, int shift, float[][] in) {
     int heads = c.dims().heads();
     int kvHeads = c.dims().kvHeads();
     int headDim = c.dims().headDim();
@@ -569,19 +573,19 @@ class CudaAttentionTest {
     try (TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
       float[] nan = new float[in[1].length];
       Arrays.fill(nan, Float.NaN);
-      Tensor dq = of(arena, "dq", DType.BF16, shift, nan, wide);
+      Tensor dq = of(arena, "dq", type, shift, nan, wide);
       float[] fewNan = Arrays.copyOf(nan, in[2].length);
-      Tensor dk = of(arena, "dk", DType.BF16, shift, fewNan, narrow);
-      Tensor dv = of(arena, "dv", DType.BF16, shift, fewNan, narrow);
+      Tensor dk = of(arena, "dk", type, shift, fewNan, narrow);
+      Tensor dv = of(arena, "dv", type, shift, fewNan, narrow);
       kernels.attentionBackward(
           dq,
           dk,
           dv,
-          of(arena, "dz", DType.BF16, shift, in[0], wide),
-          of(arena, "q", DType.BF16, shift, in[1], wide),
-          of(arena, "k", DType.BF16, shift, in[2], narrow),
-          of(arena, "v", DType.BF16, shift, in[3], narrow),
-          of(arena, "z", DType.BF16, shift, in[4], wide),
+          of(arena, "dz", type, shift, in[0], wide),
+          of(arena, "q", type, shift, in[1], wide),
+          of(arena, "k", type, shift, in[2], narrow),
+          of(arena, "v", type, shift, in[3], narrow),
+          of(arena, "z", type, shift, in[4], wide),
           of(arena, "lse", DType.F32, 0, in[5], c.tokens(), heads),
           c.layout(),
           c.plan(),
@@ -654,6 +658,38 @@ class CudaAttentionTest {
             .isClose(values[i], tolerance, "rounding to BF16");
         TensorAssert.assertThat("gradient at another alignment", got[i]).hasBits(first[i]);
       }
+    }
+  }
+
+  /// Whole tiles, and sinks and windows that end within them.
+  static List<AttentionCase> backwardCasesInF32() {
+    HeadMask mask =
+        HeadMask.none(1, 4)
+            .withKind(List.of(new HeadId(0, 1)), new HeadKind.Local(60, 3))
+            .withKind(List.of(new HeadId(0, 2)), new HeadKind.Local(5, 70))
+            .withKind(List.of(new HeadId(0, 3)), new HeadKind.Local(64, 64));
+    HeadPlan plan = HeadPlan.of(List.of(mask), 0, 13, false);
+    return List.of(
+        AttentionCase.packed(8, 2, 16, 13, 1, 180).mixed(true).window(30),
+        AttentionCase.packed(4, 1, 13, 150).plan("local heads", plan),
+        AttentionCase.packed(4, 1, 13, 150).plan("local heads", plan).window(70));
+  }
+
+  @ParameterizedTest
+  @MethodSource("backwardCasesInF32")
+  void gradientsAgreeWithTheDenseMatrixInF32(AttentionCase c) {
+    float[][] in = backwardInputs(c);
+    DenseAttention dense = dense(c, in[1], in[2], in[3]);
+    for (int i = 0; i < in[4].length; i++) {
+      in[4][i] = (float) dense.z[i];
+    }
+    DenseAttention.Backward want = dense.new Backward(in[0]);
+    double[][] values = {want.dq, want.dk, want.dv};
+    double[][] tolerances = {want.dqTolerance, want.dkTolerance, want.dvTolerance};
+    float[][] got = backward(c, DType.F32, 0, in);
+    for (int i = 0; i < 3; i++) {
+      TensorAssert.assertThat("d" + "qkv".charAt(i), got[i])
+          .isClose(values[i], tolerances[i], DenseAttention.SOURCE);
     }
   }
 

@@ -175,14 +175,22 @@ public final class Mutants {
     String test(String stem, String library) throws IOException {
       Process own = process;
       BufferedReader from = results;
+      boolean fresh = own == null;
       if (own == null || from == null) {
         own = start();
         from = own.inputReader(StandardCharsets.UTF_8);
         process = own;
         results = from;
       }
-      own.getOutputStream().write((stem + '\t' + library + '\n').getBytes(StandardCharsets.UTF_8));
-      own.getOutputStream().flush();
+      try {
+        String task = stem + '\t' + library + '\n';
+        own.getOutputStream().write(task.getBytes(StandardCharsets.UTF_8));
+        own.getOutputStream().flush();
+      } catch (IOException e) {
+        if (fresh) {
+          throw e;
+        } // else it has ended, and gives no result
+      }
       CompletableFuture<Boolean> end =
           new CompletableFuture<Boolean>()
               .completeOnTimeout(true, SECONDS_OF_TESTS, TimeUnit.SECONDS);
@@ -196,6 +204,9 @@ public final class Mutants {
       }
       boolean ended = end.complete(false);
       close();
+      if (ended && !fresh) { // may be the doing of a bug before
+        return test(stem, library);
+      }
       return ended ? "the end of the JVM" : "no end within " + SECONDS_OF_TESTS + " s";
     }
 
