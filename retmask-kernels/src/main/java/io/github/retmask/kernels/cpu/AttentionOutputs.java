@@ -30,9 +30,10 @@ record AttentionOutputs(
       int sumsAt) {
     int headDim = call.headDim();
     for (int i = 0; i < count; i++) {
-      Lanes.set(lse, call.lseAt(token + i, head), partials.logSumExp(lane + i));
+      float logSumExp = partials.logSumExp(lane + i);
+      Lanes.set(lse, call.lseAt(token + i, head), logSumExp);
       if (reads != null && asked.length > 0 && asked[i] >= 0) {
-        reads.report(partials, lane + i, asked[i], head);
+        reads.report(partials, lane + i, logSumExp, asked[i], head);
       }
       float share = 1 / partials.sum()[lane + i];
       for (int d = sumsAt + i * headDim; d < sumsAt + (i + 1) * headDim; d++) {

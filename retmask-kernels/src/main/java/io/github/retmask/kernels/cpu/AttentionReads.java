@@ -108,12 +108,12 @@ record AttentionReads(AttentionReadout readout, int heads, int masses) {
   }
 
   /// Reports a lane. Its largest weight is exp(top - top) / sum.
-  void report(Partials partials, int lane, int query, int head) {
+  void report(Partials partials, int lane, float logSumExp, int query, int head) {
     float share = 1 / partials.sum()[lane];
     long at = (long) query * heads + head;
     readout.topPosition().setInt(at, partials.topKey()[lane]);
     readout.topWeight().set(at, share);
-    readout.logSumExp().set(at, partials.logSumExp(lane));
+    readout.logSumExp().set(at, logSumExp);
     for (int s = 0; s < masses; s++) {
       readout.spanMass().set(at * masses + s, partials.mass()[partials.massAt(lane, s)] * share);
     }

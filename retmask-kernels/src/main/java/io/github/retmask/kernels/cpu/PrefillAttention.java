@@ -195,18 +195,9 @@ final class PrefillAttention {
         int lanes = lanes(unit);
         int to = 2 * unit + 1;
         partials.merge(to, 2 * unit, lanes, keep, take);
-        for (int d = 0; d < call.headDim(); d++) {
-          int at = outAt(to) + d * COLUMNS;
-          merge(out, at, outAt(2 * unit) + d * COLUMNS, lanes, keep, take);
-        }
+        SoftmaxBlock.merge(out, outAt(to), outAt(2 * unit), call.headDim(), lanes, keep, take);
         clear(2 * unit);
       }
-    }
-  }
-
-  private static void merge(float[] out, int to, int from, int lanes, float[] keep, float[] take) {
-    for (int i = 0; i < lanes; i++) {
-      out[to + i] = out[to + i] * keep[i] + out[from + i] * take[i];
     }
   }
 

@@ -316,6 +316,20 @@ final class SoftmaxBlock {
     }
   }
 
+  /// `x[to + row][lane] = x[to + row][lane] keep[lane] + x[from + row][lane] take[lane]` for rows of 64.
+  ///
+  /// @param lanes rounded up to whole vectors
+  static void merge(float[] x, int to, int from, int rows, int lanes, float[] keep, float[] take) {
+    for (int j = 0; j < lanes; j += WIDTH) {
+      FloatVector k = FloatVector.fromArray(FLOAT, keep, j);
+      FloatVector t = FloatVector.fromArray(FLOAT, take, j);
+      for (int row = j; row < rows * COLUMNS; row += COLUMNS) {
+        FloatVector added = FloatVector.fromArray(FLOAT, x, from + row).mul(t);
+        FloatVector.fromArray(FLOAT, x, to + row).mul(k).add(added).intoArray(x, to + row);
+      }
+    }
+  }
+
   /// Whether no element of a matrix is infinite or NaN.
   ///
   /// @param row distance of rows
