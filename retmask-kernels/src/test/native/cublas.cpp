@@ -11,10 +11,19 @@
 // Of the stand-in driver.
 extern "C" int emulator_enqueue(void* stream, void (*work)(void*), std::shared_ptr<void>* data);
 extern "C" int emulator_is_memory(const void* start, size_t bytes);
+extern "C" int cuMemAlloc_v2(unsigned long long* out, size_t bytes);
+extern "C" int cuMemFree_v2(unsigned long long address);
 
 namespace {
 
-enum Status { SUCCESS = 0, NOT_INITIALIZED = 1, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15 };
+enum Status {
+  SUCCESS = 0,
+  NOT_INITIALIZED = 1,
+  ALLOC_FAILED = 3,
+  INVALID_VALUE = 7,
+  EXECUTION_FAILED = 13,
+  NOT_SUPPORTED = 15
+};
 enum Type { R_32F = 0, R_16F = 2, R_16BF = 14 };
 
 // cublasComputeType_t: 32F, 32F_PEDANTIC, 32F_FAST_16F, 32F_FAST_16BF, 32F_FAST_TF32.
@@ -24,6 +33,7 @@ bool sums_in_f32(int compute) {
 
 struct Handle {
   void* stream = nullptr;
+  unsigned long long memory = 0;  // of its own, outside of the pool
 };
 
 struct Matrix {
@@ -107,12 +117,17 @@ struct Product {
 }  // namespace
 
 API int cublasCreate_v2(void** handle) {
-  *handle = new Handle();
+  Handle made;
+  if (cuMemAlloc_v2(&made.memory, 4 << 20) != 0) {
+    return ALLOC_FAILED;
+  }
+  *handle = new Handle(made);
   return SUCCESS;
 }
 API int cublasDestroy_v2(void* handle) {
+  const int result = cuMemFree_v2(((Handle*)handle)->memory);
   delete (Handle*)handle;
-  return SUCCESS;
+  return result == 0 ? SUCCESS : EXECUTION_FAILED;
 }
 API int cublasGetVersion_v2(void*, int* version) {
   *version = 120000;

@@ -8,6 +8,10 @@
 // a kernel is given. A kernel is found only if the loaded PTX has an entry of that name with the same
 // parameters. Calls want the context in the thread that makes them.
 //
+// Allocations in the order of a stream come from a pool. It takes memory of the device in pieces, an
+// allocation lies in one of them, and what is freed stays the pool's: a piece of which nothing is in use
+// goes back when someone waits and the pool holds more than its threshold, 0 at first, or trims it.
+//
 // A graph holds what was queued while a stream was captured, with the arguments of then; waits,
 // allocations, copies of pageable memory and use of the null stream spoil a capture. What a driver takes
 // into a graph and we have no use for, such as nodes that allocate, is refused.
@@ -17,6 +21,9 @@
 //   RETMASK_EMULATED_COPIES   eager or late
 //   RETMASK_EMULATED_MEMORY   bytes of device memory (4 GiB)
 //   RETMASK_EMULATED_THREADS  host threads that run blocks (all)
+//   RETMASK_EMULATED_IDLE     gigabytes: calls are checked and nothing is done, all that comes from the
+//                             device is zero; it has so much memory and else the size of an H200
+//   RETMASK_EMULATED_LAUNCHES file to which every launch is added: kernel, grid, threads, shared bytes
 #include <dlfcn.h>
 #include <sys/mman.h>
 #include <chrono>
@@ -25,6 +32,7 @@
 #include <cstdlib>
 #include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -59,8 +67,24 @@ enum Result {
   CAPTURE_WRONG_THREAD = 908,
 };
 
+enum { SHARED_DEFAULT = 48 << 10 };
+
+struct Device {
+  int multiprocessors, shared, shared_of_block, l2, major, minor;
+};
 // What an sm_80 to sm_90 device has at the least, so that what runs here runs on all of them.
-enum { MULTIPROCESSORS = 4, SHARED_DEFAULT = 48 << 10, SHARED_MOST = 99 << 10, L2 = 4 << 20 };
+constexpr Device SMALL = {4, 100 << 10, 99 << 10, 4 << 20, 8, 0};
+constexpr Device H200 = {132, 228 << 10, 227 << 10, 50 << 20, 9, 0};
+
+size_t gigabytes_of_environment(const char* name) {
+  const char* text = getenv(name);
+  return text != nullptr ? strtoull(text, nullptr, 10) << 30 : 0;
+}
+
+// Whether nothing is done, only checked; then all that comes from the device is zero.
+size_t idle_memory = gigabytes_of_environment("RETMASK_EMULATED_IDLE");
+bool idle = idle_memory > 0;
+Device device = idle ? H200 : SMALL;
 
 std::recursive_mutex api;  // one call at a time
 #define CALL std::lock_guard<std::recursive_mutex> hold(api)
@@ -79,8 +103,6 @@ __attribute__((format(printf, 2, 3))) int refuse(int result, const char* format,
 // The primary context lives while someone retains it; a thread is in one of its lives, or in none.
 int context, retained = 0, lives = 0;
 thread_local int current = 0;
-
-int capability_major = 8, capability_minor = 0;
 
 bool has_context() { return retained > 0 && current == lives; }
 
@@ -109,19 +131,53 @@ emulator::Schedule schedule = schedule_of_environment();
 // --- memory -----------------------------------------------------------------------------------------
 
 constexpr size_t PAGE = 4096, ALIGNMENT = 16, FILLED = 64 << 20;
+constexpr size_t COUNTED = 256, PIECE = 2 << 20;  // an allocation, and a piece of the pool, are multiples
 constexpr unsigned short CANARY = 0xffa5;  // NaN to every type of floats
+
+// Memory of the device that the pool holds. What is freed counts for a trim once someone has waited.
+struct Piece {
+  size_t bytes, used = 0, freed = 0;
+};
 
 struct Block {
   size_t bytes, mapped;
   char* map;
+  size_t counted;
+  Piece* piece;  // null where it is not of the pool
 };
 std::map<Address, Block> allocations;
 std::map<const char*, size_t> pinned;
-size_t used = 0, peak = 0;
+size_t outside = 0;  // bytes of allocations outside of the pool
 
-// Whether nothing is done, only checked; then all that comes from the device is zero.
-bool idle = false;
-size_t idle_memory = 0;
+struct Pool {
+  std::list<Piece> pieces;
+  unsigned long long threshold = 0;
+
+  size_t reserved() const {
+    size_t sum = 0;
+    for (const Piece& p : pieces) {
+      sum += p.bytes;
+    }
+    return sum;
+  }
+
+  size_t used() const {
+    size_t sum = 0;
+    for (const Piece& p : pieces) {
+      sum += p.used;
+    }
+    return sum;
+  }
+
+  void trim(unsigned long long keep) {
+    size_t held = reserved();
+    for (auto p = pieces.begin(); p != pieces.end() && held > keep;) {
+      const bool unused = p->used + p->freed == 0;
+      held -= unused ? p->bytes : 0;
+      p = unused ? pieces.erase(p) : std::next(p);
+    }
+  }
+} pool;
 
 size_t total_memory() {
   if (idle) {
@@ -147,15 +203,25 @@ bool is_pinned(const void* p, size_t bytes) {
   return i != pinned.begin() && (--i, (const char*)p + bytes <= i->first + i->second);
 }
 
-int allocate(Address* out, size_t bytes) {
+size_t free_memory() { return total_memory() - pool.reserved() - outside; }
+
+size_t multiple(size_t bytes, size_t of) { return (bytes + of - 1) / of * of; }
+
+int allocate(Address* out, size_t bytes, bool pooled) {
   if (bytes == 0) {
     return refuse(INVALID_VALUE, "an allocation of no bytes");
   }
-  if (bytes > total_memory() - used) {
+  const size_t counted = multiple(bytes, COUNTED);
+  auto piece = pool.pieces.begin();
+  while (pooled && piece != pool.pieces.end() && counted > piece->bytes - piece->used) {
+    piece++;
+  }
+  const bool grows = pooled && piece == pool.pieces.end();
+  if ((grows ? multiple(bytes, PIECE) : pooled ? 0 : counted) > free_memory()) {
     return OUT_OF_MEMORY;
   }
-  const size_t taken = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-  const size_t data = (taken + PAGE - 1) / PAGE * PAGE;
+  const size_t taken = multiple(bytes, ALIGNMENT);
+  const size_t data = multiple(taken, PAGE);
   char* map = (char*)mmap(nullptr, data + 2 * PAGE, PROT_NONE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (map == MAP_FAILED || mprotect(map + PAGE, data, PROT_READ | PROT_WRITE) != 0) {
@@ -169,9 +235,11 @@ int allocate(Address* out, size_t bytes) {
     start[i] = ((const char*)&CANARY)[i & 1];
   }
   *out = (Address)start;
-  allocations[*out] = {bytes, data + 2 * PAGE, map};
-  used += bytes;
-  peak = std::max(peak, used);
+  if (grows) {
+    piece = pool.pieces.insert(pool.pieces.end(), {multiple(bytes, PIECE)});
+  }
+  (pooled ? piece->used : outside) += counted;
+  allocations[*out] = {bytes, data + 2 * PAGE, map, counted, pooled ? &*piece : nullptr};
   return SUCCESS;
 }
 
@@ -193,7 +261,12 @@ int release(Address a) {
   }
   const Block b = i->second;
   const bool whole = is_whole(*i);
-  used -= b.bytes;
+  if (b.piece == nullptr) {
+    outside -= b.counted;
+  } else {
+    b.piece->used -= b.counted;
+    b.piece->freed += b.counted;
+  }
   munmap(b.map, b.mapped);
   allocations.erase(i);
   return whole ? SUCCESS
@@ -281,6 +354,15 @@ int drain_all() {
     drain(s);
   }
   return broken;
+}
+
+// Somebody has waited for work, with this result.
+int waited(int result) {
+  for (Piece& p : pool.pieces) {
+    p.freed = 0;
+  }
+  pool.trim(pool.threshold);
+  return result;
 }
 
 int enqueue(void* handle, Work work) {
@@ -536,23 +618,20 @@ API void emulator_recover() {
 // done again.
 API void emulator_idle(int gigabytes) {
   CALL;
-  drain_all();
+  waited(drain_all());
+  pool.trim(0);  // it is another device's
   idle = gigabytes > 0;
   idle_memory = (size_t)gigabytes << 30;
 }
 API void emulator_capability(int major, int minor) {
   CALL;
-  capability_major = major;
-  capability_minor = minor;
+  device.major = major;
+  device.minor = minor;
 }
 API void emulator_time_limit(int seconds) { emulator::time_limit = seconds; }
 API int emulator_graphs_made() {
   CALL;
   return graphs_made;
-}
-API unsigned long long emulator_memory_in_use() {
-  CALL;
-  return used;
 }
 
 // Kernels of a library take the place of those linked in, until it is closed; null when it can't be
@@ -615,13 +694,13 @@ API int cuDeviceGetAttribute(int* value, int attribute, int) {
       {8, SHARED_DEFAULT},
       {10, 32},          // lanes of a warp
       {12, 65536},       // registers per block
-      {16, MULTIPROCESSORS},
-      {38, L2},
+      {16, device.multiprocessors},
+      {38, device.l2},
       {39, 2048},        // threads per multiprocessor
-      {75, capability_major},
-      {76, capability_minor},
-      {81, 100 << 10},    // shared memory per multiprocessor
-      {97, SHARED_MOST},  // and per block, on demand
+      {75, device.major},
+      {76, device.minor},
+      {81, device.shared},           // per multiprocessor
+      {97, device.shared_of_block},  // on demand
       {115, 1},          // memory pools
   };
   auto i = VALUES.find(attribute);
@@ -655,7 +734,7 @@ API int cuCtxSynchronize() {
   if (int result = unsafe("a wait for the context", true)) {
     return result;
   }
-  return drain_all();
+  return waited(drain_all());
 }
 
 // --- modules and kernels ----------------------------------------------------------------------------
@@ -717,9 +796,9 @@ API int cuModuleGetFunction(void** out, void* module, const char* name) {
 API int cuFuncSetAttribute(void* function, int attribute, int value) {
   CALL_IN_CONTEXT;
   if (attribute == 8) {
-    if (value > SHARED_MOST) {
+    if (value > device.shared_of_block) {
       return refuse(INVALID_VALUE, "%s: %d bytes of shared memory, of %d",
-                    ((Function*)function)->kernel->name, value, SHARED_MOST);
+                    ((Function*)function)->kernel->name, value, device.shared_of_block);
     }
     ((Function*)function)->most_shared = value;
   }
@@ -729,6 +808,15 @@ API int cuFuncGetAttribute(int* value, int attribute, void* function) {
   const Function* f = (const Function*)function;
   *value = attribute == 0 ? (int)f->most_threads : attribute == 8 ? f->most_shared : 0;
   return SUCCESS;
+}
+
+static void note_launch(const char* kernel, uint3 grid, unsigned threads, unsigned shared_bytes) {
+  static const char* name = getenv("RETMASK_EMULATED_LAUNCHES");
+  static FILE* file = name != nullptr ? fopen(name, "a") : nullptr;
+  if (file != nullptr) {
+    fprintf(file, "%s %u %u %u %u %u\n", kernel, grid.x, grid.y, grid.z, threads, shared_bytes);
+    fflush(file);
+  }
 }
 
 API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
@@ -746,6 +834,7 @@ API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, un
     return refuse(INVALID_VALUE, "%s: %u bytes of shared memory, of %d allowed", k.name, shared_bytes,
                   f->most_shared);
   }
+  note_launch(k.name, {gx, gy, gz}, bx * by * bz, shared_bytes);
   Call call{f, {gx, gy, gz}, {bx, by, bz}, shared_bytes, {}};
   for (int i = 0; i < k.parameters; i++) {
     const char* value = (const char*)arguments[i];
@@ -767,7 +856,7 @@ API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, un
 API int cuMemAlloc_v2(Address* out, size_t bytes) {
   CALL_IN_CONTEXT;
   UNSAFE("an allocation out of the order of streams");
-  return allocate(out, bytes);
+  return allocate(out, bytes, false);
 }
 API int cuMemFree_v2(Address a) {
   CALL_IN_CONTEXT;
@@ -785,7 +874,7 @@ API int cuMemAllocAsync(Address* out, size_t bytes, void* stream) {
   if (s->capture != nullptr) {
     return refuse_on(s, "an allocation");
   }
-  return allocate(out, bytes);
+  return allocate(out, bytes, true);
 }
 API int cuMemFreeAsync(Address a, void* stream) {
   CALL_IN_CONTEXT;
@@ -801,7 +890,39 @@ API int cuMemFreeAsync(Address a, void* stream) {
 API int cuMemGetInfo_v2(size_t* free, size_t* total) {
   CALL_IN_CONTEXT;
   *total = total_memory();
-  *free = *total - used;
+  *free = free_memory();
+  return SUCCESS;
+}
+API int cuDeviceGetMemPool(void** out, int ordinal) {
+  CALL;
+  *out = &pool;
+  return ordinal == 0 ? SUCCESS : INVALID_DEVICE;
+}
+API int cuMemPoolSetAttribute(void* of, int attribute, const void* value) {
+  CALL;
+  if (of != &pool || attribute != 4) {  // the release threshold
+    return refuse(INVALID_VALUE, "setting attribute %d of a memory pool", attribute);
+  }
+  memcpy(&pool.threshold, value, 8);
+  return SUCCESS;
+}
+API int cuMemPoolGetAttribute(void* of, int attribute, void* value) {
+  CALL;
+  if (of != &pool || (attribute != 4 && attribute != 5 && attribute != 7)) {
+    return refuse(INVALID_VALUE, "asking for attribute %d of a memory pool", attribute);
+  }
+  const unsigned long long number = attribute == 4   ? pool.threshold
+                                    : attribute == 5 ? pool.reserved()
+                                                     : pool.used();
+  memcpy(value, &number, 8);
+  return SUCCESS;
+}
+API int cuMemPoolTrimTo(void* of, size_t keep) {
+  CALL;
+  if (of != &pool) {
+    return refuse(INVALID_VALUE, "a memory pool that does not exist");
+  }
+  pool.trim(keep);
   return SUCCESS;
 }
 API int cuMemHostAlloc(void** out, size_t bytes, unsigned) {
@@ -947,7 +1068,7 @@ API int cuStreamSynchronize(void* stream) {
   Stream* s = stream_of(stream);
   return s == nullptr ? refuse(INVALID_HANDLE, "a stream that does not exist")
          : s->capture != nullptr ? refuse_on(s, "a wait")
-                                 : drain(s);
+                                 : waited(drain(s));
 }
 API int cuStreamQuery(void* stream) {
   CALL_IN_CONTEXT;
@@ -985,7 +1106,7 @@ API int cuEventRecord(void* event, void* stream) {
 API int cuEventSynchronize(void* event) {
   CALL_IN_CONTEXT;
   Event* e = (Event*)event;
-  return e->stream == nullptr ? broken : drain(e->stream);
+  return waited(e->stream == nullptr ? broken : drain(e->stream));
 }
 API int cuEventQuery(void* event) {
   CALL_IN_CONTEXT;

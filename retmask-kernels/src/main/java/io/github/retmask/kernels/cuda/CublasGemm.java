@@ -42,7 +42,12 @@ final class CublasGemm implements Gemm {
   /// @throws IllegalStateException when it does not start
   CublasGemm(Gpu gpu) {
     this.gpu = gpu;
-    check(JCublas2.cublasCreate(handle), "start");
+    int rc = JCublas2.cublasCreate(handle);
+    if (rc == cublasStatus.CUBLAS_STATUS_ALLOC_FAILED) {
+      gpu.driver().trim(); // its memory is not of the pool
+      rc = JCublas2.cublasCreate(handle);
+    }
+    check(rc, "start");
     check(
         JCublas2.cublasSetPointerMode(handle, cublasPointerMode.CUBLAS_POINTER_MODE_HOST),
         "read scalars on the host");

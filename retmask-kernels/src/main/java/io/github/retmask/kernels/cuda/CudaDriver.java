@@ -8,6 +8,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.function.Consumer;
+import java.util.function.IntSupplier;
 import jcuda.Pointer;
 import jcuda.driver.CUcontext;
 import jcuda.driver.CUdevice;
@@ -36,6 +37,7 @@ final class CudaDriver implements AutoCloseable {
   private final CUcontext context = new CUcontext();
   private final CUstream stream;
   private @Nullable CUstream capturing; // for captures alone
+  private final MemoryPool pool; // that allocations come from
   private final String name;
   private final Map<String, CUmodule> modules = new HashMap<>();
   private final Map<String, Integer> sharedBytesOf = new HashMap<>(); // kernels beyond 48 KiB
@@ -95,6 +97,7 @@ final class CudaDriver implements AutoCloseable {
     check(JCudaDriver.cuDevicePrimaryCtxRetain(context, device), "open " + name);
     check(JCudaDriver.cuCtxSetCurrent(context), "use " + name);
     stream = newStream();
+    pool = new MemoryPool(ordinal, this::check);
   }
 
   private CUstream newStream() {
@@ -145,11 +148,7 @@ final class CudaDriver implements AutoCloseable {
   /// @throws OutOfMemoryError saying what was asked for and what is free
   long allocate(long bytes) {
     Address address = new Address();
-    int rc = JCudaDriver.cuMemAllocAsync(address, bytes, stream);
-    if (rc == CUresult.CUDA_ERROR_OUT_OF_MEMORY) {
-      synchronize(); // what was freed in the stream is free for all from now on
-      rc = JCudaDriver.cuMemAllocAsync(address, bytes, stream);
-    }
+    int rc = takingMemory(() -> JCudaDriver.cuMemAllocAsync(address, bytes, stream));
     if (rc == CUresult.CUDA_ERROR_OUT_OF_MEMORY) {
       long[] free = new long[1];
       long[] total = new long[1];
@@ -159,6 +158,24 @@ final class CudaDriver implements AutoCloseable {
     }
     check(rc, "allocate " + bytes + " bytes");
     return address.value();
+  }
+
+  /// Makes a call that takes device memory; where that is short, a second time after [#trim].
+  private int takingMemory(IntSupplier call) {
+    int rc = call.getAsInt();
+    if (rc == CUresult.CUDA_ERROR_OUT_OF_MEMORY) {
+      trim();
+      rc = call.getAsInt();
+    }
+    return rc;
+  }
+
+  /// Gives memory that was freed, and that the pool keeps for allocations to come, back to the system:
+  /// for one that fits into none of its pieces, and for what does not come from the pool, such as
+  /// modules, graphs and the memory of libraries.
+  void trim() {
+    synchronize(); // or it would count as in use
+    pool.trim();
   }
 
   /// Gives memory back once the work queued so far is done.
@@ -171,7 +188,7 @@ final class CudaDriver implements AutoCloseable {
     synchronize();
     long[] free = new long[1];
     check(JCudaDriver.cuMemGetInfo(free, new long[1]), "ask for free memory");
-    return free[0];
+    return free[0] + pool.unusedBytes();
   }
 
   /// Sets memory to zero.
@@ -241,7 +258,12 @@ final class CudaDriver implements AutoCloseable {
       Pointer image =
           Pointer.to(java.util.Arrays.copyOf(ptx, ptx.length + 1)); // ends in a zero byte
       module = new CUmodule();
-      int rc = JCudaDriver.cuModuleLoadDataEx(module, image, 0, new int[0], Pointer.to(new int[0]));
+      CUmodule loaded = module;
+      int rc =
+          takingMemory(
+              () ->
+                  JCudaDriver.cuModuleLoadDataEx(
+                      loaded, image, 0, new int[0], Pointer.to(new int[0])));
       if (rc != 0) {
         check(rc, "load the kernels of %s (%s)".formatted(what, compilerLog(image)));
       }
@@ -268,7 +290,9 @@ final class CudaDriver implements AutoCloseable {
   /// A kernel of a module.
   CUfunction function(CUmodule module, String kernel) {
     CUfunction function = new CUfunction();
-    check(JCudaDriver.cuModuleGetFunction(function, module, kernel), "find kernel " + kernel);
+    check(
+        takingMemory(() -> JCudaDriver.cuModuleGetFunction(function, module, kernel)),
+        "find kernel " + kernel);
     return function;
   }
 
@@ -300,8 +324,20 @@ final class CudaDriver implements AutoCloseable {
       Pointer arguments,
       CUstream on) {
     int rc =
-        JCudaDriver.cuLaunchKernel(
-            function, gridX, gridY, gridZ, threads, 1, 1, sharedBytes, on, arguments, null);
+        takingMemory( // the driver may load a kernel when it is first launched
+            () ->
+                JCudaDriver.cuLaunchKernel(
+                    function,
+                    gridX,
+                    gridY,
+                    gridZ,
+                    threads,
+                    1,
+                    1,
+                    sharedBytes,
+                    on,
+                    arguments,
+                    null));
     if (rc != 0) {
       check(
           rc,
@@ -337,7 +373,7 @@ final class CudaDriver implements AutoCloseable {
     CUgraphExec ready = new CUgraphExec();
     try {
       check(
-          JCudaDriver.cuGraphInstantiate(ready, graph, 0),
+          takingMemory(() -> JCudaDriver.cuGraphInstantiate(ready, graph, 0)),
           "make a graph of %d calls ready".formatted(calls));
     } finally {
       check(JCudaDriver.cuGraphDestroy(graph), "drop a captured graph");
@@ -382,6 +418,7 @@ final class CudaDriver implements AutoCloseable {
         return;
       }
       shared = null;
+      pool.trim();
       if (capturing != null) {
         check(JCudaDriver.cuStreamDestroy(capturing), "drop the stream of captures");
       }

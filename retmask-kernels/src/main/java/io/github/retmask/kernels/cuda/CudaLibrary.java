@@ -16,6 +16,7 @@ import java.nio.file.attribute.FileAttribute;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 
@@ -45,7 +46,7 @@ final class CudaLibrary {
           "/usr/lib/wsl/lib",
           "/run/opengl-driver/lib");
 
-  private static boolean loaded;
+  private static @Nullable SymbolLookup loaded; // the driver, once JCuda is bound to it
   private static boolean usesNamedDriver;
 
   private CudaLibrary() {}
@@ -71,10 +72,7 @@ final class CudaLibrary {
               : "ALL-UNNAMED");
     }
     try {
-      return probe(
-          named == null
-              ? SymbolLookup.libraryLookup(DRIVER, Arena.global())
-              : SymbolLookup.libraryLookup(named, Arena.global()));
+      return probe(lookup(named));
     } catch (IllegalArgumentException _) {
       return "the NVIDIA driver (" + (named == null ? DRIVER : named) + ") cannot be loaded";
     }
@@ -105,6 +103,12 @@ final class CudaLibrary {
     } catch (IOException _) {
       return false;
     }
+  }
+
+  private static SymbolLookup lookup(@Nullable Path named) {
+    return named == null
+        ? SymbolLookup.libraryLookup(DRIVER, Arena.global())
+        : SymbolLookup.libraryLookup(named, Arena.global());
   }
 
   private static @Nullable String probe(SymbolLookup driver) {
@@ -167,7 +171,7 @@ final class CudaLibrary {
   ///
   /// @param driver a driver library to use instead of the system's, or null
   static synchronized void load(@Nullable Path driver) {
-    if (loaded) {
+    if (loaded != null) {
       return;
     }
     if (driver != null) {
@@ -175,7 +179,12 @@ final class CudaLibrary {
       usesNamedDriver = true;
     }
     loadBinding("JCudaDriver", "jcuda.driver.JCudaDriver");
-    loaded = true;
+    loaded = lookup(driver);
+  }
+
+  /// A function of the driver that was loaded, where JCuda has no binding for it.
+  static synchronized MethodHandle function(String name, FunctionDescriptor type) {
+    return function(Objects.requireNonNull(loaded, "no driver is loaded"), name, type);
   }
 
   /// Whether the driver that was loaded is another than the system's.

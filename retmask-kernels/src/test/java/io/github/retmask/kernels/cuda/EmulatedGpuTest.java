@@ -23,6 +23,7 @@ import jcuda.cudaDataType;
 import jcuda.driver.CUdeviceptr;
 import jcuda.driver.CUgraphExec;
 import jcuda.driver.CUmodule;
+import jcuda.driver.CUresult;
 import jcuda.driver.CUstream;
 import jcuda.driver.JCudaDriver;
 import jcuda.jcublas.JCublas2;
@@ -272,8 +273,7 @@ class EmulatedGpuTest {
 
   @Test
   void cublasMultipliesInTheOrderOfTheStream() {
-    System.load(EmulatedGpu.cublas().toString());
-    CudaLibrary.loadBinding("JCublas2", "jcuda.jcublas.JCublas2");
+    loadCublas();
     // Row-major out[5,3] = x[5,4] w[3,4]^T is column-major out[3,5] = w[4,3]^T x[4,5].
     float[] x = numbers(20);
     float[] w = numbers(12);
@@ -454,13 +454,68 @@ class EmulatedGpuTest {
   @Test
   void memoryThatIsStillToBeFreedCounts() {
     long free = driver.freeBytes();
-    long most = driver.allocate(free);
-    assertEquals(0, driver.freeBytes());
+    long pieces = systemFreeBytes(); // the rest is between what is in use
+    long most = driver.allocate(pieces);
+    assertEquals(free - pieces, driver.freeBytes());
     driver.free(most);
-    most = driver.allocate(free);
-    assertThrows(OutOfMemoryError.class, () -> driver.allocate(1));
+    most = driver.allocate(pieces);
+    assertThrows(OutOfMemoryError.class, () -> driver.allocate(pieces));
     driver.free(most);
     assertEquals(free, driver.freeBytes());
+  }
+
+  /// A new pool would give it back whenever someone waits.
+  @Test
+  void thePoolKeepsWhatIsFreedAndItCountsAsFree() {
+    driver.trim();
+    long free = driver.freeBytes();
+    long bytes = 64L << 20;
+    long system = systemFreeBytes();
+    driver.free(driver.allocate(bytes));
+    assertEquals(free, driver.freeBytes());
+    driver.synchronize();
+    assertEquals(system - bytes, systemFreeBytes());
+    driver.free(driver.allocate(bytes)); // what the pool holds serves again
+    assertEquals(system - bytes, systemFreeBytes());
+    driver.trim();
+    assertEquals(system, systemFreeBytes());
+    assertEquals(free, driver.freeBytes());
+  }
+
+  /// What the pool keeps is in pieces, and a larger one than each is wanted.
+  @Test
+  void trimmingThePoolRescuesAnAllocation() {
+    driver.trim();
+    long half = systemFreeBytes() / 2 & -(2L << 20);
+    long first = driver.allocate(half / 2);
+    long second = driver.allocate(half / 2);
+    driver.free(first);
+    driver.free(second);
+    driver.synchronize();
+    assertEquals(
+        CUresult.CUDA_ERROR_OUT_OF_MEMORY,
+        JCudaDriver.cuMemAllocAsync(new CUdeviceptr(), 3 * half / 2, driver.stream()));
+    long large = driver.allocate(3 * half / 2);
+    OutOfMemoryError e = assertThrows(OutOfMemoryError.class, () -> driver.allocate(half));
+    assertTrue(e.getMessage().contains("asked for %,d".formatted(half)), e.getMessage());
+    driver.free(large);
+    driver.trim();
+  }
+
+  /// Memory of a library is not of the pool.
+  @Test
+  void trimmingThePoolRescuesCublas() {
+    loadCublas();
+    driver.trim();
+    driver.free(driver.allocate(systemFreeBytes() & -(2L << 20)));
+    driver.synchronize();
+    assertEquals(
+        cublasStatus.CUBLAS_STATUS_ALLOC_FAILED, JCublas2.cublasCreate(new cublasHandle()));
+    try (Gpu gpu = new Gpu(CudaDriver.take(), Gpu.Memory.POOLED, true);
+        Gemm gemm = new CublasGemm(gpu)) {
+      assertTrue(gemm.name().startsWith("cuBLAS"), gemm.name());
+    }
+    driver.trim();
   }
 
   /// A function of a module is the same for all who ask for it, and so is what it may use.
@@ -500,6 +555,18 @@ class EmulatedGpuTest {
               .formatted(words.getFirst(), String.join(",\n", parameters)));
     }
     return text.toString().getBytes(StandardCharsets.UTF_8);
+  }
+
+  private static void loadCublas() {
+    System.load(EmulatedGpu.cublas().toString());
+    CudaLibrary.loadBinding("JCublas2", "jcuda.jcublas.JCublas2");
+  }
+
+  /// Bytes that the device has beside what the pool holds.
+  private static long systemFreeBytes() {
+    long[] free = new long[1];
+    assertEquals(0, JCudaDriver.cuMemGetInfo(free, new long[1]));
+    return free[0];
   }
 
   private static Launch launch(String kernel) {
