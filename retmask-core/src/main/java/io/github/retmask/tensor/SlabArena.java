@@ -79,7 +79,7 @@ public abstract class SlabArena implements TensorArena {
     long padded = slabBytes == 0 ? Math.max(bytes, 1) : (bytes + alignment - 1) & -alignment;
     Filled slab = current;
     if (slab == null || slab.room() < padded) {
-      slab = newSlab(name, dtype, shape, Math.max(padded, nextSlabBytes));
+      slab = newSlab(name, dtype, shape, padded);
       slabs.add(slab);
       nextSlabBytes = slabBytes;
       // A large tensor has a slab of its own; small ones after it go on where they were.
@@ -93,7 +93,17 @@ public abstract class SlabArena implements TensorArena {
     return tensor;
   }
 
-  private Filled newSlab(String name, DType dtype, Shape shape, long bytes) {
+  /// One as large as the last [#reset] asked for; where there is no such room, the steps before got by on
+  /// many.
+  private Filled newSlab(String name, DType dtype, Shape shape, long padded) {
+    if (nextSlabBytes > Math.max(padded, slabBytes)) {
+      try {
+        return new Filled(newSlab(nextSlabBytes), nextSlabBytes);
+      } catch (OutOfMemoryError _) {
+        nextSlabBytes = slabBytes;
+      }
+    }
+    long bytes = Math.max(padded, nextSlabBytes);
     try {
       return new Filled(newSlab(bytes), bytes);
     } catch (OutOfMemoryError e) {
