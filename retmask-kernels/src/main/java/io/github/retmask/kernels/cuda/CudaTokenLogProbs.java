@@ -19,7 +19,8 @@ final class CudaTokenLogProbs {
   /// takes an eighth as long as the product on tensor cores.
   private static final long LOGITS = 1 << 26;
 
-  /// Tokens of a chunk however large the vocabulary.
+  /// Tokens of a chunk however large the vocabulary; more are a multiple of this, which fills the tiles
+  /// of the products.
   private static final long MIN_TOKENS = 128;
 
   private static final int THREADS = 512;
@@ -76,7 +77,8 @@ final class CudaTokenLogProbs {
     Tensor lmHead = hidden.dtype() == DType.BF16 ? CudaMatmul.inBf16(gpu, weight) : weight;
     long vocab = lmHead.dim(0);
     long tokens = hidden.dim(0);
-    long size = Math.max(1, Math.min(tokens, Math.max(MIN_TOKENS, most / vocab)));
+    long size = Math.max(MIN_TOKENS, most / vocab / MIN_TOKENS * MIN_TOKENS);
+    size = Math.max(1, Math.min(tokens, size));
     Tensor room = scratch(gpu, "logits", DType.F32, size, vocab);
     Tensor gradientRoom =
         dLogps == null || hidden.dtype() == DType.F32
