@@ -31,14 +31,13 @@ public final class GpuBenchmark {
   private final Map<String, String> options;
   private final List<GpuOps.Row> rows = new ArrayList<>();
   private @Nullable JsonNode torch;
-  private long free; // bytes of the device, before anything is allocated
 
   private GpuBenchmark(Map<String, String> options) {
     this.options = options;
   }
 
   static void main(String[] args) throws IOException {
-    Map<String, String> options = new LinkedHashMap<>();
+    Map<String, String> options = new LinkedHashMap<>(Map.of("--type", "bf16"));
     for (int i = 0; i < args.length; i++) {
       switch (args[i]) {
         case "--tiny", "--no-models" -> options.put(args[i], "");
@@ -50,6 +49,10 @@ public final class GpuBenchmark {
         }
         default -> usage("unknown option " + args[i]);
       }
+    }
+    String type = options.get("--type");
+    if (!List.of("bf16", "f32").contains(type)) {
+      usage("--type " + type + ": want bf16 or f32");
     }
     new GpuBenchmark(options).run();
   }
@@ -72,12 +75,15 @@ public final class GpuBenchmark {
     }
     boolean tiny = options.containsKey("--tiny");
     GpuShape shape = tiny ? GpuShape.TINY : GpuShape.LLAMA_8B;
-    DType type = DType.valueOf(options.getOrDefault("--type", "bf16").toUpperCase(Locale.ROOT));
-    TorchPeer peer = TorchPeer.find(options.get("--python"));
+    DType type = options.get("--type").equals("bf16") ? DType.BF16 : DType.F32;
+    String python = options.get("--python");
+    TorchPeer peer = TorchPeer.find(python);
+    if (peer == null && python != null) {
+      usage("--python " + python + ": want a python with torch that sees a GPU");
+    }
     ObjectNode result = JSON.createObjectNode();
-    try (Kernels kernels = Backends.open("cuda", Runtime.getRuntime().availableProcessors())) {
+    try (Kernels kernels = open()) {
       Ops ops = new Ops(kernels);
-      free = ops.freeBytes();
       System.out.println("device: " + kernels.device() + ", activations and matrices " + type);
       torch = peer == null ? null : peer.ops(shape, type);
       System.out.println(
@@ -99,14 +105,18 @@ public final class GpuBenchmark {
       result.set("ops", JSON.valueToTree(rows));
       result.set("torch", torch);
       write(result); // whatever becomes of the models
-      if (!options.containsKey("--no-models")) {
-        models(ops, type, tiny, peer, result);
-        write(result);
-      }
+    }
+    if (!options.containsKey("--no-models")) {
+      models(type, tiny, peer, result);
+      write(result);
     }
     if (!result.path("failed").isEmpty()) {
       System.exit(1);
     }
+  }
+
+  private static Kernels open() {
+    return Backends.open("cuda", Runtime.getRuntime().availableProcessors());
   }
 
   private void write(ObjectNode result) throws IOException {
@@ -172,19 +182,20 @@ public final class GpuBenchmark {
     return 2.0 * s.tokens() * s.hidden() * s.intermediate();
   }
 
-  private void models(
-      Ops ops, DType type, boolean tiny, @Nullable TorchPeer peer, ObjectNode result)
+  private void models(DType type, boolean tiny, @Nullable TorchPeer peer, ObjectNode result)
       throws IOException {
     List<GpuModel> shapes =
         tiny ? List.of(GpuModel.TINY) : List.of(GpuModel.LLAMA_1B, GpuModel.LLAMA_8B);
     for (GpuModel shape : shapes) {
-      Map<String, Double> seconds = shape.generate(ops, type);
-      Map<String, Double> training;
-      try {
+      Map<String, Double> seconds = new LinkedHashMap<>();
+      Map<String, Double> training = Map.of();
+      try (Kernels kernels = open()) { // which leaves all memory to torch when it ends
+        Ops ops = new Ops(kernels);
+        long free = ops.freeBytes();
+        seconds.putAll(shape.generate(ops, type));
         training = shape.train(ops, type, free);
       } catch (OutOfMemoryError e) {
-        training = Map.of();
-        System.out.println(shape.name() + ": training does not fit: " + e.getMessage());
+        System.out.println(shape.name() + ": does not fit: " + e.getMessage());
       }
       JsonNode other = peer == null ? null : peer.model(shape, type);
       result.set(shape.name(), JSON.valueToTree(seconds));

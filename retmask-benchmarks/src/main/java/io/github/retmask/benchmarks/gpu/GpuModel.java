@@ -77,6 +77,12 @@ record GpuModel(
   /// Small enough for an emulated GPU.
   static final GpuModel TINY = new GpuModel("tiny", 2, 64, 4, 2, 96, 200, true, 24, 2, 16);
 
+  /// The same with rows of another length to train on.
+  GpuModel withTrained(int tokens) {
+    return new GpuModel(
+        name, layers, hidden, heads, kvHeads, intermediate, vocab, tied, prompt, steps, tokens);
+  }
+
   /// Sizes in a form that the peer reads.
   Map<String, Object> json() {
     Map<String, Object> json = new LinkedHashMap<>();
@@ -219,7 +225,8 @@ record GpuModel(
 
   /// Seconds of a DPO step over one pair of rows of [#trained] tokens, the last half of each labelled,
   /// full fine-tuning from F32 masters with gradient checkpointing; bytes of the device that are taken
-  /// then, and its tokens and model operations (6 per token and matrix element; attention of half the keys).
+  /// then, those of copies in BF16 among them, parameters, and its tokens and model operations (6 per token
+  /// and matrix element; attention of half the keys).
   ///
   /// @param type of the matrices and activations that compute
   /// @param free bytes of the device before anything was allocated
@@ -249,6 +256,10 @@ record GpuModel(
             ops,
             options,
             new Pairs(this))) {
+      measured.put("training_parameters", (double) elements(trainer.weights(), DType.F32));
+      measured.put(
+          "training_copies",
+          (double) DType.BF16.bytes(elements(trainer.model().weights(), DType.BF16)));
       long[] start = {0};
       trainer.run(
           folder,
@@ -277,6 +288,10 @@ record GpuModel(
       deleteAll(folder);
     }
     return measured;
+  }
+
+  private static long elements(Weights weights, DType type) {
+    return weights.tensors().stream().filter(t -> t.dtype() == type).mapToLong(Tensor::size).sum();
   }
 
   private int kvWidth() {

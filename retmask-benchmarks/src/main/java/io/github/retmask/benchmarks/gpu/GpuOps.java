@@ -28,7 +28,7 @@ final class GpuOps {
   private final Ops ops;
   private final GpuShape shape;
   private final DType type;
-  private final Stopwatch watch;
+  private final Watch watch;
   private final Consumer<Row> sink;
   private final RandomTensors random;
   private final Map<String, String> failures = new LinkedHashMap<>();
@@ -42,8 +42,14 @@ final class GpuOps {
   /// @param bytes read and written at least
   record Row(String op, double seconds, double flop, double bytes) {}
 
+  /// What takes the time of an op.
+  interface Watch {
+    /// Seconds of one run.
+    double seconds(Runnable work);
+  }
+
   /// @param type of activations and matrices, F32 or BF16
-  GpuOps(Ops ops, GpuShape shape, DType type, Stopwatch watch, Consumer<Row> sink) {
+  GpuOps(Ops ops, GpuShape shape, DType type, Watch watch, Consumer<Row> sink) {
     this.ops = ops;
     this.shape = shape;
     this.type = type;

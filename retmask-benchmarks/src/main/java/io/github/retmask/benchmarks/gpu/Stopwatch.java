@@ -9,10 +9,10 @@ import java.util.Arrays;
 /// @param fence a tensor of the backend; reading it waits for all that was queued
 /// @param roundSeconds least length of a round
 /// @param rounds how many
-record Stopwatch(Tensor fence, double roundSeconds, int rounds) {
+record Stopwatch(Tensor fence, double roundSeconds, int rounds) implements GpuOps.Watch {
 
-  /// Seconds of one run.
-  double seconds(Runnable work) {
+  @Override
+  public double seconds(Runnable work) {
     work.run();
     double once = round(work, 1);
     int repeats = (int) Math.clamp(Math.ceil(roundSeconds / once), 1, 1000);

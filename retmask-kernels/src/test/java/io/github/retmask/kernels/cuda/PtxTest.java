@@ -16,12 +16,9 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Queue;
 import java.util.Set;
-import java.util.TreeMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
-import jcuda.nvptxcompiler.JNvPTXCompiler;
-import jcuda.nvptxcompiler.nvPTXCompilerHandle;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -40,8 +37,6 @@ class PtxTest {
   @BeforeAll
   static void load() {
     Assumptions.assumeFalse(TestGpu.isReal(), "skipped: needs the sources, no GPU");
-    CudaLibrary.loadBinding("JNvPTXCompiler", "jcuda.nvptxcompiler.JNvPTXCompiler");
-    JNvPTXCompiler.setExceptionsEnabled(false);
   }
 
   static List<String> stems() throws IOException {
@@ -77,63 +72,16 @@ class PtxTest {
   @ParameterizedTest
   @MethodSource("stems")
   void compilesWithoutSpillsToBlocksThatFit(String stem) throws IOException {
-    String ptx = ptx(stem);
-    Map<String, PtxEntry> entries = PtxEntry.parse(ptx);
-    assertThat(entries).isNotEmpty();
     for (String target : TARGETS) {
-      Map<String, Usage> used = compile(ptx, target);
-      assertThat(used.keySet()).as(target).isEqualTo(entries.keySet());
+      Map<String, PtxCompiler.Usage> used = PtxCompiler.usage(ptx(stem), target);
+      assertThat(used).as(target).isNotEmpty();
       used.forEach(
           (kernel, usage) -> {
-            assertThat(usage.spilled()).as("%s: bytes %s spills", target, kernel).isZero();
-            assertThat(usage.registers() * entries.get(kernel).mostThreads())
+            assertThat(usage.spilledBytes()).as("%s: bytes %s spills", target, kernel).isZero();
+            assertThat(usage.registers() * usage.mostThreads())
                 .as("%s: registers of a block of %s", target, kernel)
                 .isLessThanOrEqualTo(REGISTERS);
           });
-    }
-  }
-
-  private record Usage(int registers, int spilled) {}
-
-  private static final Pattern KERNEL =
-      Pattern.compile(
-          "Compiling entry function '(\\w+)'.*?(\\d+) bytes spill stores, (\\d+) bytes spill loads"
-              + ".*?Used (\\d+) registers",
-          Pattern.DOTALL);
-
-  /// What the compiler's report says of each kernel.
-  private static Map<String, Usage> compile(String ptx, String target) {
-    byte[] text = (ptx + "\0").getBytes(StandardCharsets.ISO_8859_1);
-    nvPTXCompilerHandle compiler = new nvPTXCompilerHandle();
-    assertThat(JNvPTXCompiler.nvPTXCompilerCreate(compiler, text.length - 1, text)).isZero();
-    try {
-      String[] options = {"--gpu-name=" + target, "--verbose"};
-      int rc = JNvPTXCompiler.nvPTXCompilerCompile(compiler, options.length, options);
-      long[] size = new long[1];
-      if (rc != 0) {
-        JNvPTXCompiler.nvPTXCompilerGetErrorLogSize(compiler, size);
-      } else {
-        JNvPTXCompiler.nvPTXCompilerGetInfoLogSize(compiler, size);
-      }
-      byte[] log = new byte[Math.toIntExact(size[0]) + 1];
-      if (rc != 0) {
-        JNvPTXCompiler.nvPTXCompilerGetErrorLog(compiler, log);
-      } else {
-        JNvPTXCompiler.nvPTXCompilerGetInfoLog(compiler, log);
-      }
-      String report = new String(log, StandardCharsets.ISO_8859_1);
-      assertThat(rc).as(report).isZero();
-      Map<String, Usage> used = new TreeMap<>();
-      for (Matcher m = KERNEL.matcher(report); m.find(); ) {
-        used.put(
-            m.group(1),
-            new Usage(
-                Integer.parseInt(m.group(4)),
-                Integer.parseInt(m.group(2)) + Integer.parseInt(m.group(3))));
-      }
-      return used;
-    } finally {
-      JNvPTXCompiler.nvPTXCompilerDestroy(compiler);
     }
   }
 
