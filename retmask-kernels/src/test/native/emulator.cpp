@@ -55,6 +55,7 @@ static constexpr size_t PAGE = 4096, STACK = 256 << 10;
 static constexpr int MAX_THREADS = 1024, MAX_WARPS = 32;
 static constexpr size_t MAX_SHARED = 256 << 10;
 static constexpr int CANARY = 0xa5;
+static constexpr size_t GUARD = 128;  // bytes before shared memory that nothing may write
 
 static char* map(size_t bytes) {
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
@@ -95,7 +96,8 @@ struct Worker : Block {
   Turns lane_turns[MAX_WARPS], warp_turns;
   unsigned ready_warps = 0;  // those with ready lanes
   int count = 0, live = 0, at_barrier = 0, barrier_line = 0;
-  enum { ONWARD, WARP_AGAIN, BLOCK_AGAIN } turn = ONWARD;  // after a meeting, after a barrier
+  // After a meeting the warp begins anew, in random order another one goes on; after a barrier the block.
+  enum { ONWARD, WARP_AGAIN, OTHER_WARP, BLOCK_AGAIN } turn = ONWARD;
   unsigned random = 0;
   void* main_context = nullptr;
   std::vector<void*> idle;   // contexts of fibers between two threads
@@ -103,6 +105,7 @@ struct Worker : Block {
   size_t used_stacks = 0;
   std::vector<Copies*> copies;
   char* shared_end = nullptr;
+  unsigned char unwritten = 0;  // what shared memory holds at first
   std::string failure;
 
   Worker() {
@@ -140,8 +143,10 @@ struct Worker : Block {
     }
     if (turn == BLOCK_AGAIN) {
       w = warp_turns.start(ready_warps);
-    } else if (all_warps[w].ready == 0) {
-      ready_warps &= ~(1u << w);
+    } else if (turn == OTHER_WARP || all_warps[w].ready == 0) {
+      if (all_warps[w].ready == 0) {
+        ready_warps &= ~(1u << w);
+      }
       if (ready_warps == 0) {
         return nullptr;
       }
@@ -275,7 +280,7 @@ void complete(Warp& warp, Meeting& meeting) {
   meeting.arrived = 0;
   w->ready_warps |= 1u << i;
   w->lane_turns[i] = w->new_turns();
-  w->turn = Worker::WARP_AGAIN;
+  w->turn = w->launch->schedule.order == RANDOM ? Worker::OTHER_WARP : Worker::WARP_AGAIN;
 }
 
 void Worker::release_barrier() {
@@ -350,7 +355,8 @@ void Worker::start_block(uint3 at) {
   const size_t reserved = ((size_t)shared_bytes + 127) & ~(size_t)127;
   shared = (unsigned char*)shared_end - reserved;
   // NaN to all types of floats; or huge, where a maximum would pass over NaN.
-  memset(shared, launch->schedule.order == RANDOM ? 0x7f : 0xff, shared_bytes);
+  unwritten = launch->schedule.order == RANDOM ? 0x7f : 0xff;
+  memset(shared - GUARD, unwritten, GUARD + shared_bytes);
   memset(shared + shared_bytes, CANARY, reserved - shared_bytes);
   for (int i = 0; i < count; i++) {
     Thread& t = threads[i];
@@ -384,12 +390,12 @@ void Worker::run_block(uint3 at) {
   if (!failure.empty()) {
     return;
   }
-  for (unsigned char* p = shared + shared_bytes; p < (unsigned char*)shared_end; p++) {
-    if (*p != CANARY) {
-      failure = std::string(launch->kernel->name) + ": wrote past the end of " +
-                std::to_string(shared_bytes) + " bytes of shared memory";
-      return;
-    }
+  const auto differs = [](int value) { return [value](unsigned char c) { return c != value; }; };
+  const bool before = std::any_of(shared - GUARD, shared, differs(unwritten));
+  if (before || std::any_of(shared + shared_bytes, (unsigned char*)shared_end, differs(CANARY))) {
+    failure = std::string(launch->kernel->name) + ": wrote " +
+              (before ? "before" : "past the end of") + " " + std::to_string(shared_bytes) +
+              " bytes of shared memory";
   }
 }
 

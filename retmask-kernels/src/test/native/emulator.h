@@ -11,7 +11,7 @@
 // some thread of the block or mask never reaches, lanes that meet in different warp operations,
 // shuffles from lanes that take no part, accesses outside of device memory (a page that faults follows
 // each allocation), past the end of shared memory, past the end of an array, or not aligned to their
-// type. Shared memory holds NaN or huge numbers until written.
+// type, and what was written right before shared memory. That holds NaN or huge numbers until written.
 //
 // Not shown: races between warp operations of one warp, blocks that wait for each other, missing
 // fences, bank conflicts, coalescing, occupancy; the last bits of approximate functions and the order

@@ -200,6 +200,7 @@ class CudaGemmTest {
         checkAll(
             arena, products, DType.BF16, 0, tile.m + 8, 296, tile.n + 8); // wide, rings go round
         checkAll(arena, products, DType.F32, 0, tile.m - 7, 72, tile.n - 9); // not all wide
+        checkAll(arena, products, DType.BF16, 0, 19, 12, 20); // half a chunk
         checkAll(arena, products, DType.BF16, 1, 19, 33, 21);
         checkAll(arena, products, DType.F32, 3, 5, 1, 3);
       }
@@ -243,6 +244,7 @@ class CudaGemmTest {
       assertTrue(gemm.name().startsWith("cuBLAS 1"), gemm.name());
       checkAll(arena, products, DType.BF16, 0, 40, 72, 24);
       checkAll(arena, products, DType.F32, 1, 7, 33, 21);
+      checkAll(arena, products, DType.BF16, 0, 3, 2, 300); // a row of biases takes two blocks
       checkAll(arena, products, DType.F32, 0, 1, 1, 1);
       Tensor tooFar = matrix(arena, DType.BF16, normal(6), 0, 2, 3);
       Tensor weight = matrix(arena, DType.BF16, normal(6), 0, 3, 2);

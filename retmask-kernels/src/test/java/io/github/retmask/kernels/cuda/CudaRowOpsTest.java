@@ -190,12 +190,14 @@ class CudaRowOpsTest {
 
   @ParameterizedTest
   @CsvSource({
+    "F32,5,300",
     "F32,3,516",
     "F32,2,1000",
     "F32,2,4100",
     "F32,2,9001",
     "F32,1500,64",
     "F32,40,9",
+    "BF16,11,520",
     "BF16,3,1032",
     "BF16,2,4096",
     "BF16,2,17000",
@@ -220,6 +222,7 @@ class CudaRowOpsTest {
 
   @ParameterizedTest
   @CsvSource({
+    "F32,5,300",
     "F32,3,516",
     "F32,2,9001",
     "F32,300,64",
@@ -237,10 +240,11 @@ class CudaRowOpsTest {
         on -> {
           Tensor out = on.out("out", rows, width);
           Tensor rstd = on.f32("rstd", new float[rows], rows);
-          Tensor sum = on.in("a", a, rows, width);
+          Tensor first = on.in("a", a, rows, width);
           Tensor second = on.in("b", b, rows, width);
           Tensor weight = on.f32("weight", w, width);
-          on.kernels.addRmsNorm(out, rstd, sum, sum, second, weight, 1e-6f);
+          Tensor sum = rows % 2 == 0 ? first : on.out("sum", rows, width);
+          on.kernels.addRmsNorm(out, rstd, sum, first, second, weight, 1e-6f);
           return List.of(sum, out, rstd);
         };
     Computation apart =
@@ -272,8 +276,9 @@ class CudaRowOpsTest {
     "F32,3,8192",
     "F32,3,8200",
     "BF16,2,8192",
-    "F32,1500,264",
-    "F32,9000,24",
+    "F32,1025,768",
+    "F32,520,264",
+    "F32,8300,68",
     "F32,70,9",
     "F32,70,257",
     "BF16,5,300",
@@ -466,6 +471,25 @@ class CudaRowOpsTest {
   }
 
   @ParameterizedTest
+  @CsvSource({"F32,BF16", "F32,F16", "BF16,F32", "BF16,F16", "F16,F32", "F16,BF16"})
+  void castsRoundOnceAtAnyAlignment(DType to, DType from) {
+    int length = 2051; // more than a block takes
+    Random random = new Random(27);
+    float[] values = new float[length];
+    for (int i = 0; i < length; i++) {
+      values[i] = (float) random.nextGaussian();
+    }
+    Computation work =
+        on -> {
+          Tensor out = on.of("out", to, new float[length], length);
+          on.kernels.cast(out, on.of("in", from, values, length));
+          return List.of(out);
+        };
+    float[] want = rounded(to, rounded(from, values));
+    assertArrayEquals(want, onGpu(DType.F32, work).getFirst());
+  }
+
+  @ParameterizedTest
   @CsvSource({"F32,1003", "F32,70003", "BF16,1003", "BF16,70003"})
   void swigluInBothTypes(DType type, int length) {
     float[] gate = normal(17, length);
@@ -540,6 +564,22 @@ class CudaRowOpsTest {
       Tensor half = arena.allocate("half", DType.BF16, 1 << 16);
       kernels.cast(half, tensor.slice(0, 1 << 16));
       assertEquals(kernels.sumOfSquares(tensor.slice(0, 1 << 16)), kernels.sumOfSquares(half));
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"F32", "BF16"})
+  void sumOfSquaresLeavesOutWhatLiesBehind(DType type) {
+    float[] x = new float[4096];
+    Arrays.fill(x, Float.NaN);
+    try (Kernels kernels = TestGpu.open(1);
+        TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
+      Tensor all = arena.allocate("x", type, x.length);
+      for (int length : new int[] {1, 1021, 4093, 4095}) {
+        Arrays.fill(x, 0, length, 2);
+        all.copyFrom(host("x", type, x, x.length));
+        assertEquals(4.0 * length, kernels.sumOfSquares(all.slice(0, length)));
+      }
     }
   }
 
@@ -672,13 +712,22 @@ class CudaRowOpsTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"F32,11,64", "F32,11,17", "F32,4,8", "BF16,11,128", "BF16,11,20", "BF16,4,8"})
-  void headGateOfRowsOfSeveralTiles(DType type, int heads, int headDim) {
-    BatchLayout layout = BatchLayout.packed(100, 1, 33, 32);
+  @CsvSource({
+    "F32,11,64,100",
+    "F32,11,17,100",
+    "F32,4,8,100",
+    "F32,4,3,1100", // more tiles than lanes
+    "BF16,11,128,100",
+    "BF16,11,20,100",
+    "BF16,4,8,100"
+  })
+  void headGateOfRowsOfSeveralTiles(DType type, int heads, int headDim, int longest) {
+    BatchLayout layout = BatchLayout.packed(longest, 1, 33, 32);
     int size = layout.tokens() * heads * headDim;
     float[] z = normal(24, size);
     float[] d = normal(25, size);
     HeadMask mask = HeadMask.none(1, heads).withGate(List.of(new HeadId(0, 3)), 0.375f);
+    mask = mask.withGate(List.of(new HeadId(0, 1)), 1.5f);
     HeadMask off = mask.withGate(List.of(new HeadId(0, 2)), 0f);
     HeadPlan plan = HeadPlan.of(List.of(mask, off, off, mask), 0, headDim, true);
     Computation work =

@@ -364,6 +364,7 @@ class EmulatedGpuTest {
           probe_write_wide | 1    | not aligned to its type
           probe_index      | 4    | past the end of an array
           probe_shared     | 100  | past the end of 100 bytes of shared memory
+          probe_shared     | -1   | before 100 bytes of shared memory
           probe_shared     | 128  | 28 bytes past the end of 100 bytes of shared memory
           probe_diverge    | 0    | stuck in the warp operation
           probe_diverge    | 1    | a shuffle: lane 0 reads lane 8, which takes no part
