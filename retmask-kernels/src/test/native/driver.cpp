@@ -650,7 +650,9 @@ API int emulator_unload_kernels(void* library) {
 API int emulator_enqueue(void* stream, void (*work)(void*), std::shared_ptr<void>* data) {
   CALL_IN_CONTEXT;
   return enqueue(stream, [work, data = *data] {
-    work(data.get());
+    if (!idle) {
+      work(data.get());
+    }
     return SUCCESS;
   });
 }

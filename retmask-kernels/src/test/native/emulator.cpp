@@ -96,7 +96,7 @@ struct Worker : Block {
   Turns lane_turns[MAX_WARPS], warp_turns;
   unsigned ready_warps = 0;  // those with ready lanes
   int count = 0, live = 0, at_barrier = 0, barrier_line = 0;
-  // After a meeting the warp begins anew, in random order another one goes on; after a barrier the block.
+  // After a meeting the warp goes on, in random order another one; after a barrier the block.
   enum { ONWARD, WARP_AGAIN, OTHER_WARP, BLOCK_AGAIN } turn = ONWARD;
   unsigned random = 0;
   void* main_context = nullptr;

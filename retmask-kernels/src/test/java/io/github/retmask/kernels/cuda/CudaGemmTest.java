@@ -142,7 +142,7 @@ class CudaGemmTest {
     Tensor weight = matrix(arena, DType.BF16, w, shift, width, inner);
     Tensor out = matrix(arena, outs, nan(rows * width), shift, rows, width);
     products.forward(
-        out, onDevice, weight, matrix(arena, DType.BF16, bias, 0, 1, width).view(width));
+        out, onDevice, weight, matrix(arena, outs, bias, 0, 1, width).view(width));
     check("out", out, biasRows, in(x, inner), transposed(w, inner), inner);
 
     float[] d = normal(rows * width);
@@ -202,6 +202,8 @@ class CudaGemmTest {
         checkAll(arena, products, DType.F32, 0, tile.m - 7, 72, tile.n - 9); // not all wide
         checkAll(arena, products, DType.BF16, 0, 19, 12, 20); // half a chunk
         checkAll(arena, products, DType.BF16, 1, 19, 33, 21);
+        checkAll(arena, products, DType.BF16, 1, 19, 24, 16); // wide but for where it begins
+        checkAll(arena, products, DType.F32, 0, 16, 21, 24); // lines in chunks, steps not
         checkAll(arena, products, DType.F32, 3, 5, 1, 3);
       }
     }
