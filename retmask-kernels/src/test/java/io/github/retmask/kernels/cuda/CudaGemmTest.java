@@ -141,8 +141,7 @@ class CudaGemmTest {
     Tensor onDevice = matrix(arena, DType.BF16, x, shift, rows, inner);
     Tensor weight = matrix(arena, DType.BF16, w, shift, width, inner);
     Tensor out = matrix(arena, outs, nan(rows * width), shift, rows, width);
-    products.forward(
-        out, onDevice, weight, matrix(arena, outs, bias, 0, 1, width).view(width));
+    products.forward(out, onDevice, weight, matrix(arena, outs, bias, 0, 1, width).view(width));
     check("out", out, biasRows, in(x, inner), transposed(w, inner), inner);
 
     float[] d = normal(rows * width);
