@@ -280,11 +280,10 @@ final class DecodeAttention {
   private void scores(int block) {
     long rowBytes = call.kvRowBytes();
     int headDim = call.headDim();
-    boolean shortRows = 4 * (kvTo - kvFrom) * headDim < STREAM;
+    if (4 * (kvTo - kvFrom) * headDim < STREAM) {
+      touch(call.k(), block);
+    }
     for (int eight = 0; eight < KEYS; eight += DecodeTiles.KEYS) {
-      if (shortRows) {
-        touch(call.k(), block, eight);
-      }
       for (int g = 0; g < kvTo - kvFrom; g++) {
         int low = Math.max(eight, from[g]);
         int high = Math.min(eight + DecodeTiles.KEYS, end[g]);
@@ -379,8 +378,8 @@ final class DecodeAttention {
 
   /// Adds weights times values of all kv heads, eight values after the other.
   private void values(int block) {
+    touch(call.v(), block);
     for (int eight = 0; eight < KEYS; eight += DecodeTiles.KEYS) {
-      touch(call.v(), block, eight);
       for (int kvHead = kvFrom; kvHead < kvTo; kvHead++) {
         int low = Math.max(eight, from[kvHead - kvFrom]);
         int high = Math.min(eight + DecodeTiles.KEYS, end[kvHead - kvFrom]);
@@ -432,13 +431,13 @@ final class DecodeAttention {
     }
   }
 
-  /// Lets eight keys' or values' memory stream in.
-  private void touch(MemorySegment kv, int block, int eight) {
+  /// Lets a block's keys or values stream into the cache, in the order of memory.
+  private void touch(MemorySegment kv, int block) {
     int low = KEYS;
     int high = 0;
     for (int g = 0; g < kvTo - kvFrom; g++) {
-      low = Math.min(low, Math.max(eight, from[g]));
-      high = Math.max(high, Math.min(eight + DecodeTiles.KEYS, end[g]));
+      low = Math.min(low, from[g]);
+      high = Math.max(high, end[g]);
     }
     int bytes = 4 * (kvTo - kvFrom) * call.headDim();
     for (int j = low; j < high; j++) {

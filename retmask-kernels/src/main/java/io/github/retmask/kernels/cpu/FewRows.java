@@ -12,7 +12,7 @@ final class FewRows {
   private static final int MOST = 32;
 
   /// Multiply-adds below which another thread is not worth waking.
-  private static final long SMALL = 1 << 17;
+  private static final long SMALL = 1 << 15;
 
   private static final int X = 0;
   private static final int SUMS = 1;
@@ -45,7 +45,21 @@ final class FewRows {
         RowDots.ROWS,
         minimum,
         (begin, end, scratch) -> {
-          Part part = new Part(weight, dots, out, xs, rows, bias, scratch);
+          float[] sums = scratch.floats(SUMS, rows * RowDots.ROWS * RowDots.CHAINS);
+          Part part =
+              new Part(
+                  weight,
+                  weight.segment(),
+                  weight.dtype().bytes(inner),
+                  dots,
+                  out.segment(),
+                  outs,
+                  xs,
+                  rows,
+                  inner,
+                  bias,
+                  sums,
+                  scratch);
           // Four stored rows at a time from as many parts of the range: long runs of memory, which
           // the processor fetches ahead.
           int quarter = (int) (end - begin) / RowDots.ROWS;
@@ -58,60 +72,51 @@ final class FewRows {
         });
   }
 
-  /// What a thread multiplies.
+  /// What a thread multiplies, with all that its loop would have to look up for every four rows.
   ///
+  /// @param rowBytes of a stored row
   /// @param dots null where rows of the weight are widened first
   private record Part(
       Tensor weight,
+      MemorySegment w,
+      long rowBytes,
       @Nullable RowDots dots,
-      Tensor out,
+      MemorySegment out,
+      int outs,
       float[] xs,
       int rows,
+      int inner,
       float @Nullable [] bias,
+      float[] sums,
       Scratch scratch) {
 
     /// Outputs `first`, `first + apart` and so on, [RowDots#ROWS] of them, for all rows of x.
     void multiply(int first, int apart) {
-      int inner = (int) weight.dim(1);
-      MemorySegment w = weight.segment();
-      float[] sums = scratch.floats(SUMS, rows * RowDots.ROWS * RowDots.CHAINS);
       if (dots == null) {
-        wide(first, apart, sums);
+        wide(first, apart);
       } else {
-        long rowBytes = weight.dtype().bytes(inner);
-        long at = first * rowBytes;
         for (int r = 0; r < rows; r += 2) {
           int count = Math.min(2, rows - r);
           int sum = r * RowDots.ROWS * RowDots.CHAINS;
-          dots.multiply(w, at, apart * rowBytes, xs, r * inner, count, inner, sums, sum);
+          dots.multiply(
+              w, first * rowBytes, apart * rowBytes, xs, r * inner, count, inner, sums, sum);
         }
       }
-      MemorySegment to = out.segment();
       for (int r = 0; r < rows; r++) {
         for (int i = 0; i < RowDots.ROWS; i++) {
           int o = first + i * apart;
           float sum = tree(sums, (r * RowDots.ROWS + i) * RowDots.CHAINS);
-          Lanes.set(to, 4 * (r * out.dim(1) + o), bias == null ? sum : sum + bias[o]);
+          Lanes.set(out, 4L * r * outs + 4L * o, bias == null ? sum : sum + bias[o]);
         }
       }
     }
 
-    private void wide(int first, int apart, float[] sums) {
-      int inner = (int) weight.dim(1);
+    private void wide(int first, int apart) {
       float[] wide = scratch.floats(WIDE, RowDots.ROWS * inner);
       for (int i = 0; i < RowDots.ROWS; i++) {
+        int row = first + i * apart;
         Blocks.readWide(
-            wide,
-            i * inner,
-            inner,
-            weight.segment(),
-            weight.dtype(),
-            inner,
-            first + i * apart,
-            0,
-            1,
-            inner,
-            scratch);
+            wide, i * inner, inner, w, weight.dtype(), inner, row, 0, 1, inner, scratch);
       }
       for (int r = 0; r < rows; r++) {
         WideDots.one(wide, xs, r * inner, inner, sums, r * RowDots.ROWS * RowDots.CHAINS);

@@ -12,8 +12,8 @@ import org.jspecify.annotations.Nullable;
 /// microseconds before they park, and a thread that wakes too late finds nothing left to do and is
 /// not waited for. One call at a time; the owner of the pool sees to that.
 final class WorkerPool implements AutoCloseable {
-  /// About 20 to 40 microseconds of pause instructions.
-  private static final int SPINS = 600;
+  /// About 40 to 80 microseconds of pause instructions.
+  private static final int SPINS = 1200;
 
   private final Worker[] workers; // all but the caller
   private final Scratch callerScratch = new Scratch();
@@ -75,7 +75,7 @@ final class WorkerPool implements AutoCloseable {
   ///
   /// @param minimum items below which another thread is not worth waking
   void ranges(long items, long grain, long minimum, Range body) {
-    long most = Math.max(1, Math.min(items / Math.max(1, minimum), 4L * threads()));
+    long most = Math.max(1, Math.min(items / Math.max(1, minimum), 8L * threads()));
     long grains = (items + grain - 1) / grain;
     int tasks = (int) Math.min(most, grains);
     if (tasks <= 1) {
