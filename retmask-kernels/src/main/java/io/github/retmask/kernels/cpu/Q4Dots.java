@@ -30,6 +30,8 @@ final class Q4Dots implements RowDots {
   private static final float LOW = 0x1p-28f;
   private static final float HIGH = 0x1p-4f;
 
+  private static final int PAIR = 2; // stored rows
+
   private Q4Dots() {}
 
   @Override
@@ -43,13 +45,16 @@ final class Q4Dots implements RowDots {
       int inner,
       float[] sums,
       int sumsAt) {
-    if (count == 1) {
-      one(weight, at, row, x, xAt, inner / 32, sums, sumsAt);
-    } else {
-      two(weight, at, row, x, xAt, inner / 32, sums, sumsAt);
+    for (int r = 0; r < ROWS; r += PAIR) {
+      if (count == 1) {
+        one(weight, at + r * row, row, x, xAt, inner / 32, sums, sumsAt + r * CHAINS);
+      } else {
+        two(weight, at + r * row, row, x, xAt, inner / 32, sums, sumsAt + r * CHAINS);
+      }
     }
   }
 
+  /// Two stored rows with one row of x.
   private static void one(
       MemorySegment weight,
       long at,
@@ -61,23 +66,15 @@ final class Q4Dots implements RowDots {
       int sumsAt) {
     MemorySegment w = OffHeap.cast(weight);
     long at1 = at + row;
-    long at2 = at1 + row;
-    long at3 = at2 + row;
     FloatVector s00 = FloatVector.zero(SPECIES);
     FloatVector s01 = FloatVector.zero(SPECIES);
-    FloatVector s02 = FloatVector.zero(SPECIES);
-    FloatVector s03 = FloatVector.zero(SPECIES);
     for (int b = 0; b < blocks; b++) {
       int block = 18 * b;
       int i = 32 * b;
       long p0 = at + block;
       long p1 = at1 + block;
-      long p2 = at2 + block;
-      long p3 = at3 + block;
       FloatVector d0 = broadcast(SPECIES, Float.float16ToFloat(w.get(I16, p0)));
       FloatVector d1 = broadcast(SPECIES, Float.float16ToFloat(w.get(I16, p1)));
-      FloatVector d2 = broadcast(SPECIES, Float.float16ToFloat(w.get(I16, p2)));
-      FloatVector d3 = broadcast(SPECIES, Float.float16ToFloat(w.get(I16, p3)));
       FloatVector x00 = FloatVector.fromArray(SPECIES, x, xAt + i);
       FloatVector x01 = FloatVector.fromArray(SPECIES, x, xAt + i + 8);
       FloatVector x02 = FloatVector.fromArray(SPECIES, x, xAt + i + 16);
@@ -114,45 +111,12 @@ final class Q4Dots implements RowDots {
       s01 = ((FloatVector) q11.lanewise(LSHL, 28).convert(I2F, 0)).mul(low1).fma(x01, s01);
       s01 = ((FloatVector) q10.and(-16).convert(I2F, 0)).mul(high1).fma(x02, s01);
       s01 = ((FloatVector) q11.and(-16).convert(I2F, 0)).mul(high1).fma(x03, s01);
-      FloatVector low2 = d2.mul(LOW);
-      FloatVector high2 = d2.mul(HIGH);
-      IntVector q20 =
-          (IntVector)
-              ByteVector.fromMemorySegment(BYTES, w, p2 + 2, LE)
-                  .lanewise(XOR, (byte) 0x88)
-                  .convertShape(B2I, INTS, 0);
-      IntVector q21 =
-          (IntVector)
-              ByteVector.fromMemorySegment(BYTES, w, p2 + 10, LE)
-                  .lanewise(XOR, (byte) 0x88)
-                  .convertShape(B2I, INTS, 0);
-      s02 = ((FloatVector) q20.lanewise(LSHL, 28).convert(I2F, 0)).mul(low2).fma(x00, s02);
-      s02 = ((FloatVector) q21.lanewise(LSHL, 28).convert(I2F, 0)).mul(low2).fma(x01, s02);
-      s02 = ((FloatVector) q20.and(-16).convert(I2F, 0)).mul(high2).fma(x02, s02);
-      s02 = ((FloatVector) q21.and(-16).convert(I2F, 0)).mul(high2).fma(x03, s02);
-      FloatVector low3 = d3.mul(LOW);
-      FloatVector high3 = d3.mul(HIGH);
-      IntVector q30 =
-          (IntVector)
-              ByteVector.fromMemorySegment(BYTES, w, p3 + 2, LE)
-                  .lanewise(XOR, (byte) 0x88)
-                  .convertShape(B2I, INTS, 0);
-      IntVector q31 =
-          (IntVector)
-              ByteVector.fromMemorySegment(BYTES, w, p3 + 10, LE)
-                  .lanewise(XOR, (byte) 0x88)
-                  .convertShape(B2I, INTS, 0);
-      s03 = ((FloatVector) q30.lanewise(LSHL, 28).convert(I2F, 0)).mul(low3).fma(x00, s03);
-      s03 = ((FloatVector) q31.lanewise(LSHL, 28).convert(I2F, 0)).mul(low3).fma(x01, s03);
-      s03 = ((FloatVector) q30.and(-16).convert(I2F, 0)).mul(high3).fma(x02, s03);
-      s03 = ((FloatVector) q31.and(-16).convert(I2F, 0)).mul(high3).fma(x03, s03);
     }
     s00.intoArray(sums, sumsAt);
     s01.intoArray(sums, sumsAt + CHAINS);
-    s02.intoArray(sums, sumsAt + 2 * CHAINS);
-    s03.intoArray(sums, sumsAt + 3 * CHAINS);
   }
 
+  /// Two stored rows with two rows of x.
   private static void two(
       MemorySegment weight,
       long at,
@@ -164,35 +128,25 @@ final class Q4Dots implements RowDots {
       int sumsAt) {
     MemorySegment w = OffHeap.cast(weight);
     long at1 = at + row;
-    long at2 = at1 + row;
-    long at3 = at2 + row;
     int xAt1 = xAt + 32 * blocks;
     FloatVector s00 = FloatVector.zero(SPECIES);
     FloatVector s01 = FloatVector.zero(SPECIES);
-    FloatVector s02 = FloatVector.zero(SPECIES);
-    FloatVector s03 = FloatVector.zero(SPECIES);
     FloatVector s10 = FloatVector.zero(SPECIES);
     FloatVector s11 = FloatVector.zero(SPECIES);
-    FloatVector s12 = FloatVector.zero(SPECIES);
-    FloatVector s13 = FloatVector.zero(SPECIES);
     for (int b = 0; b < blocks; b++) {
       int block = 18 * b;
       int i = 32 * b;
       long p0 = at + block;
       long p1 = at1 + block;
-      long p2 = at2 + block;
-      long p3 = at3 + block;
       FloatVector d0 = broadcast(SPECIES, Float.float16ToFloat(w.get(I16, p0)));
       FloatVector d1 = broadcast(SPECIES, Float.float16ToFloat(w.get(I16, p1)));
-      FloatVector d2 = broadcast(SPECIES, Float.float16ToFloat(w.get(I16, p2)));
-      FloatVector d3 = broadcast(SPECIES, Float.float16ToFloat(w.get(I16, p3)));
       FloatVector x00 = FloatVector.fromArray(SPECIES, x, xAt + i);
-      FloatVector x01 = FloatVector.fromArray(SPECIES, x, xAt + i + 8);
-      FloatVector x02 = FloatVector.fromArray(SPECIES, x, xAt + i + 16);
-      FloatVector x03 = FloatVector.fromArray(SPECIES, x, xAt + i + 24);
       FloatVector x10 = FloatVector.fromArray(SPECIES, x, xAt1 + i);
+      FloatVector x01 = FloatVector.fromArray(SPECIES, x, xAt + i + 8);
       FloatVector x11 = FloatVector.fromArray(SPECIES, x, xAt1 + i + 8);
+      FloatVector x02 = FloatVector.fromArray(SPECIES, x, xAt + i + 16);
       FloatVector x12 = FloatVector.fromArray(SPECIES, x, xAt1 + i + 16);
+      FloatVector x03 = FloatVector.fromArray(SPECIES, x, xAt + i + 24);
       FloatVector x13 = FloatVector.fromArray(SPECIES, x, xAt1 + i + 24);
       FloatVector low0 = d0.mul(LOW);
       FloatVector high0 = d0.mul(HIGH);
@@ -242,62 +196,10 @@ final class Q4Dots implements RowDots {
       FloatVector w13 = ((FloatVector) q11.and(-16).convert(I2F, 0)).mul(high1);
       s01 = w13.fma(x03, s01);
       s11 = w13.fma(x13, s11);
-      FloatVector low2 = d2.mul(LOW);
-      FloatVector high2 = d2.mul(HIGH);
-      IntVector q20 =
-          (IntVector)
-              ByteVector.fromMemorySegment(BYTES, w, p2 + 2, LE)
-                  .lanewise(XOR, (byte) 0x88)
-                  .convertShape(B2I, INTS, 0);
-      IntVector q21 =
-          (IntVector)
-              ByteVector.fromMemorySegment(BYTES, w, p2 + 10, LE)
-                  .lanewise(XOR, (byte) 0x88)
-                  .convertShape(B2I, INTS, 0);
-      FloatVector w20 = ((FloatVector) q20.lanewise(LSHL, 28).convert(I2F, 0)).mul(low2);
-      s02 = w20.fma(x00, s02);
-      s12 = w20.fma(x10, s12);
-      FloatVector w21 = ((FloatVector) q21.lanewise(LSHL, 28).convert(I2F, 0)).mul(low2);
-      s02 = w21.fma(x01, s02);
-      s12 = w21.fma(x11, s12);
-      FloatVector w22 = ((FloatVector) q20.and(-16).convert(I2F, 0)).mul(high2);
-      s02 = w22.fma(x02, s02);
-      s12 = w22.fma(x12, s12);
-      FloatVector w23 = ((FloatVector) q21.and(-16).convert(I2F, 0)).mul(high2);
-      s02 = w23.fma(x03, s02);
-      s12 = w23.fma(x13, s12);
-      FloatVector low3 = d3.mul(LOW);
-      FloatVector high3 = d3.mul(HIGH);
-      IntVector q30 =
-          (IntVector)
-              ByteVector.fromMemorySegment(BYTES, w, p3 + 2, LE)
-                  .lanewise(XOR, (byte) 0x88)
-                  .convertShape(B2I, INTS, 0);
-      IntVector q31 =
-          (IntVector)
-              ByteVector.fromMemorySegment(BYTES, w, p3 + 10, LE)
-                  .lanewise(XOR, (byte) 0x88)
-                  .convertShape(B2I, INTS, 0);
-      FloatVector w30 = ((FloatVector) q30.lanewise(LSHL, 28).convert(I2F, 0)).mul(low3);
-      s03 = w30.fma(x00, s03);
-      s13 = w30.fma(x10, s13);
-      FloatVector w31 = ((FloatVector) q31.lanewise(LSHL, 28).convert(I2F, 0)).mul(low3);
-      s03 = w31.fma(x01, s03);
-      s13 = w31.fma(x11, s13);
-      FloatVector w32 = ((FloatVector) q30.and(-16).convert(I2F, 0)).mul(high3);
-      s03 = w32.fma(x02, s03);
-      s13 = w32.fma(x12, s13);
-      FloatVector w33 = ((FloatVector) q31.and(-16).convert(I2F, 0)).mul(high3);
-      s03 = w33.fma(x03, s03);
-      s13 = w33.fma(x13, s13);
     }
     s00.intoArray(sums, sumsAt);
     s01.intoArray(sums, sumsAt + CHAINS);
-    s02.intoArray(sums, sumsAt + 2 * CHAINS);
-    s03.intoArray(sums, sumsAt + 3 * CHAINS);
-    s10.intoArray(sums, sumsAt + 4 * CHAINS);
-    s11.intoArray(sums, sumsAt + 5 * CHAINS);
-    s12.intoArray(sums, sumsAt + 6 * CHAINS);
-    s13.intoArray(sums, sumsAt + 7 * CHAINS);
+    s10.intoArray(sums, sumsAt + ROWS * CHAINS);
+    s11.intoArray(sums, sumsAt + (ROWS + 1) * CHAINS);
   }
 }
