@@ -30,39 +30,11 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
       Scratch scratch) {
     int steps = layout.steps(pass);
     int sliceSize = layout.sliceSize(pass, height);
-    if (Tiles.INTERLEAVED) {
-      int group = lineIsRow ? Tiles.ROWS : lines;
-      for (int r = 0; r < lines; r += group) {
-        int some = Math.min(group, lines - r);
-        Interleaved panels = new Interleaved(to, at + r * steps, Tiles.ROWS, steps * Tiles.ROWS);
-        pack(panels, sliceSize, layout, pass, firstLine + r, some, scratch);
-      }
-      return;
-    }
-    int k0 = layout.firstOf(pass);
-    int count = layout.firstOf(pass + 1) - k0;
-    float[] staged = stage(k0, count, firstLine, lines, scratch);
-    if (!lineIsRow) {
-      Panels.transpose(to, at, steps, staged, 0, lines, count, lines);
-      return;
-    }
-    int chains = layout.chains();
-    int row = stagedRow(count);
-    for (int r = 0; r < lines; r++) {
-      int from = r * row;
-      int line = at + r * steps;
-      if (chains == 1) {
-        System.arraycopy(staged, from, to, line, count);
-        continue;
-      }
-      int whole = count / chains;
-      Panels.transpose(to, line, sliceSize, staged, from, chains, whole, chains);
-      if (whole < steps) {
-        for (int c = 0; c < chains; c++) {
-          int k = whole * chains + c;
-          to[line + c * sliceSize + whole] = k < count ? staged[from + k] : 0f;
-        }
-      }
+    int group = lineIsRow ? Tiles.ROWS : lines;
+    for (int r = 0; r < lines; r += group) {
+      int some = Math.min(group, lines - r);
+      Interleaved panels = new Interleaved(to, at + r * steps, Tiles.ROWS, steps * Tiles.ROWS);
+      pack(panels, sliceSize, layout, pass, firstLine + r, some, scratch);
     }
   }
 
@@ -113,11 +85,14 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
     if (!lineIsRow) {
       for (int j = 0; j < lines; j += width) {
         int panel = at + j / width * panels.apart;
-        if (lines - j >= width) {
+        if (lines - j >= width && width % RowDots.LANES == 0) {
           Blocks.spread(to, panel, width, staged, j, lines, count);
-        } else {
-          for (int k = 0; k < count; k++) {
-            System.arraycopy(staged, k * lines + j, to, panel + k * width, lines - j);
+          continue;
+        }
+        int some = Math.min(width, lines - j);
+        for (int k = 0; k < count; k++) {
+          for (int i = 0; i < some; i++) {
+            to[panel + k * width + i] = staged[k * lines + j + i];
           }
         }
       }

@@ -22,8 +22,8 @@ record PackedProduct(
     ChainLayout layout,
     boolean resume,
     float @Nullable [] bias) {
-  /// Rows of a block of C at most: a slice of A then takes 192 KiB of L2.
-  private static final int ROWS = 192;
+  /// Rows of a block of C at most, a multiple of every tile's: a slice of A then takes 144 KiB of L2.
+  private static final int ROWS = 144;
 
   /// Columns of a block of C at most, a multiple of every tile's.
   private static final int WIDTH = 192;
@@ -36,6 +36,10 @@ record PackedProduct(
 
   /// Packing an element takes about as long as this many multiply-adds.
   private static final int PACKING = 16;
+
+  /// Floats of the columns that a task packs for itself at most, unless a tile's are more: 256 KiB
+  /// of L2.
+  private static final int OWN = 1 << 16;
 
   /// Rows below which every task packs its own columns of B, which saves a wait.
   private static final int FEW = 24;
@@ -58,8 +62,8 @@ record PackedProduct(
     for (long m0 = 0; m0 < m; m0 += rows) {
       int some = (int) Math.min(rows, m - m0);
       float[] packedA = packA(pool, m0, some);
-      if (m < FEW) {
-        multiply(pool, packedA, m0, some, null, 0, n);
+      if (m < FEW || b.lineIsRow()) {
+        multiplyOwn(pool, packedA, m0, some);
         continue;
       }
       for (int n0 = 0; n0 < n; n0 += Math.min(columns, n - n0)) {
@@ -133,18 +137,40 @@ record PackedProduct(
     b.packColumns(to, slices, panelSize(), layout, pass, column, columns, scratch);
   }
 
+  /// Rows from m0 on and all columns; every task packs some columns and multiplies them with all
+  /// rows while they are in its L2.
+  private void multiplyOwn(WorkerPool pool, float[] packedA, long m0, int rows) {
+    int panels = (n + Tiles.COLUMNS - 1) / Tiles.COLUMNS;
+    int most = Math.clamp(OWN / panelSize(), 1, WIDTH / Tiles.COLUMNS);
+    long work = ((long) rows + PACKING) * n * layout.inner();
+    int least = (int) Math.min(work / SMALL, pool.threads());
+    int tasks =
+        roundUp(Math.max(1, Math.max(least, (panels + most - 1) / most)), Math.max(1, least));
+    int count = Math.min(tasks, panels);
+    WorkerPool.Body columns =
+        (task, scratch) -> {
+          int first = (int) ((long) panels * task / count) * Tiles.COLUMNS;
+          int end = Math.min(n, (int) ((long) panels * (task + 1) / count) * Tiles.COLUMNS);
+          float[] own = ownPanels(first, end - first, scratch);
+          for (int r = 0; r < rows; r += ROWS) {
+            int lines = Math.min(ROWS, rows - r);
+            block(packedA, r, lines, m0 + r, own, 0, end - first, first, scratch);
+          }
+        };
+    if (least > 1) {
+      pool.run(count, columns);
+    } else {
+      for (int task = 0; task < count; task++) {
+        columns.run(task, pool.callerScratch());
+      }
+    }
+  }
+
   /// Rows from m0 on and columns from n0 on.
   ///
-  /// @param packedB the columns, or null where every task packs its own
   private void multiply(
-      WorkerPool pool,
-      float[] packedA,
-      long m0,
-      int rows,
-      float @Nullable [] packedB,
-      int n0,
-      int columns) {
-    long work = ((long) rows + (packedB == null ? PACKING : 0)) * columns * layout.inner();
+      WorkerPool pool, float[] packedA, long m0, int rows, float[] packedB, int n0, int columns) {
+    long work = (long) rows * columns * layout.inner();
     long wanted = pool.threads() == 1 ? 1 : Math.min(16L * pool.threads(), work / SMALL);
     int heights = (rows + ROWS - 1) / ROWS;
     int width = WIDTH;
@@ -180,7 +206,7 @@ record PackedProduct(
       int r,
       int lines,
       long m0,
-      float @Nullable [] packedB,
+      float[] packedB,
       int j,
       int columns,
       int n0,
@@ -195,8 +221,7 @@ record PackedProduct(
     // A slice of A stays in L2 while the columns run, one of B in L1 while the rows do.
     int sums = layout.chains() == 1 ? 0 : height * width;
     float[] chains = sums == 0 ? block : scratch.floats(SUMS, layout.chains() * ROWS * WIDTH);
-    float[] panels = packedB == null ? ownPanels(n0, columns, scratch) : packedB;
-    int panel = packedB == null ? 0 : j / Tiles.COLUMNS * panelSize();
+    int panel = j / Tiles.COLUMNS * panelSize();
     int aAt = r / ROWS * layout.size(ROWS);
     for (int pass = 0; pass < layout.passes(); pass++) {
       int steps = layout.steps(pass);
@@ -207,7 +232,7 @@ record PackedProduct(
           Tiles.multiply(
               packedA,
               rowsAt,
-              panels,
+              packedB,
               columnsAt + p / Tiles.COLUMNS * panelSize(),
               chains,
               chain * sums + p,
