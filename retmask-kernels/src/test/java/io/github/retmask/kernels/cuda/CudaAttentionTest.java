@@ -83,6 +83,15 @@ class CudaAttentionTest {
     return part.copyFrom(Tensor.host(name, type, Shape.of(dims), MemorySegment.ofArray(bytes)));
   }
 
+  /// Shift of all but the tensor of a number, by an element.
+  private static int allBut(int tensor) {
+    return -1 - tensor;
+  }
+
+  private static int shiftOf(int tensor, int shift) {
+    return shift >= 0 ? shift : shift == allBut(tensor) ? 0 : 1;
+  }
+
   /// z, lse and, when asked, the read-outs: top position, top weight, masses, log-sum-exp.
   private float[][] forward(
       AttentionCase c, DType type, int shift, float[] q, float[] k, float[] v) {
@@ -105,16 +114,16 @@ class CudaAttentionTest {
     try (TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
       float[] nan = new float[q.length];
       Arrays.fill(nan, Float.NaN);
-      Tensor z = of(arena, "z", type, shift, nan, c.tokens(), heads, headDim);
+      Tensor z = of(arena, "z", type, shiftOf(0, shift), nan, c.tokens(), heads, headDim);
       Tensor lse = arena.floats("lse", c.tokens(), heads);
       AttentionReadout readout =
           queries.length == 0 ? null : AttentionReadout.of(arena, heads, queries, spans);
       kernels.attention(
           z,
           lse,
-          of(arena, "q", type, shift, q, c.tokens(), heads, headDim),
-          of(arena, "k", type, shift, k, keys, kvHeads, headDim),
-          of(arena, "v", type, shift, v, keys, kvHeads, headDim),
+          of(arena, "q", type, shiftOf(1, shift), q, c.tokens(), heads, headDim),
+          of(arena, "k", type, shiftOf(2, shift), k, keys, kvHeads, headDim),
+          of(arena, "v", type, shiftOf(3, shift), v, keys, kvHeads, headDim),
           c.layout(),
           c.plan(),
           c.spec(),
@@ -520,6 +529,18 @@ class CudaAttentionTest {
 
   // --- backward in BF16 -----------------------------------------------------------------------
 
+  /// Sinks and windows that end within tiles.
+  private static final HeadPlan LOCAL =
+      HeadPlan.of(
+          List.of(
+              HeadMask.none(1, 4)
+                  .withKind(List.of(new HeadId(0, 1)), new HeadKind.Local(60, 3))
+                  .withKind(List.of(new HeadId(0, 2)), new HeadKind.Local(5, 70))
+                  .withKind(List.of(new HeadId(0, 3)), new HeadKind.Local(64, 64))),
+          0,
+          13,
+          false);
+
   static List<AttentionCase> backwardCases() {
     return List.of(
         AttentionCase.packed(1, 1, 64, 1),
@@ -527,7 +548,7 @@ class CudaAttentionTest {
         AttentionCase.packed(2, 1, 64, 64, 65, 1),
         AttentionCase.packed(2, 1, 64, 128, 129, 191),
         AttentionCase.packed(3, 1, 13, 207),
-        AttentionCase.packed(2, 2, 17, 207).window(64),
+        AttentionCase.packed(2, 2, 17, 207).window(127), // a key short of two tiles
         AttentionCase.packed(6, 2, 40, 70).window(7),
         AttentionCase.packed(3, 3, 96, 150),
         AttentionCase.packed(2, 1, 128, 140),
@@ -536,7 +557,8 @@ class CudaAttentionTest {
         AttentionCase.packed(8, 2, 200, 40, 30).mixed(false),
         AttentionCase.packed(8, 2, 64, 13, 1, 80).mixed(false),
         AttentionCase.packed(8, 2, 64, 13, 1, 180).mixed(true).window(30),
-        AttentionCase.packed(8, 1, 16, 200).mixed(false));
+        AttentionCase.packed(8, 1, 16, 200).mixed(false),
+        AttentionCase.packed(4, 1, 13, 150).plan("local heads", LOCAL).window(95));
   }
 
   /// Data of a backward: dz, q, k, v and z in BF16, lse in F32.
@@ -573,19 +595,19 @@ class CudaAttentionTest {
     try (TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
       float[] nan = new float[in[1].length];
       Arrays.fill(nan, Float.NaN);
-      Tensor dq = of(arena, "dq", type, shift, nan, wide);
+      Tensor dq = of(arena, "dq", type, shiftOf(0, shift), nan, wide);
       float[] fewNan = Arrays.copyOf(nan, in[2].length);
-      Tensor dk = of(arena, "dk", type, shift, fewNan, narrow);
-      Tensor dv = of(arena, "dv", type, shift, fewNan, narrow);
+      Tensor dk = of(arena, "dk", type, shiftOf(1, shift), fewNan, narrow);
+      Tensor dv = of(arena, "dv", type, shiftOf(2, shift), fewNan, narrow);
       kernels.attentionBackward(
           dq,
           dk,
           dv,
-          of(arena, "dz", type, shift, in[0], wide),
-          of(arena, "q", type, shift, in[1], wide),
-          of(arena, "k", type, shift, in[2], narrow),
-          of(arena, "v", type, shift, in[3], narrow),
-          of(arena, "z", type, shift, in[4], wide),
+          of(arena, "dz", type, shiftOf(3, shift), in[0], wide),
+          of(arena, "q", type, shiftOf(4, shift), in[1], wide),
+          of(arena, "k", type, shiftOf(5, shift), in[2], narrow),
+          of(arena, "v", type, shiftOf(6, shift), in[3], narrow),
+          of(arena, "z", type, shiftOf(7, shift), in[4], wide),
           of(arena, "lse", DType.F32, 0, in[5], c.tokens(), heads),
           c.layout(),
           c.plan(),
@@ -663,16 +685,11 @@ class CudaAttentionTest {
 
   /// Whole tiles, and sinks and windows that end within them.
   static List<AttentionCase> backwardCasesInF32() {
-    HeadMask mask =
-        HeadMask.none(1, 4)
-            .withKind(List.of(new HeadId(0, 1)), new HeadKind.Local(60, 3))
-            .withKind(List.of(new HeadId(0, 2)), new HeadKind.Local(5, 70))
-            .withKind(List.of(new HeadId(0, 3)), new HeadKind.Local(64, 64));
-    HeadPlan plan = HeadPlan.of(List.of(mask), 0, 13, false);
     return List.of(
         AttentionCase.packed(8, 2, 16, 13, 1, 180).mixed(true).window(30),
-        AttentionCase.packed(4, 1, 13, 150).plan("local heads", plan),
-        AttentionCase.packed(4, 1, 13, 150).plan("local heads", plan).window(70));
+        AttentionCase.packed(1, 1, 5, 130).window(95), // a key short of three tiles
+        AttentionCase.packed(4, 1, 13, 150).plan("local heads", LOCAL),
+        AttentionCase.packed(4, 1, 13, 150).plan("local heads", LOCAL).window(70));
   }
 
   @ParameterizedTest
@@ -690,6 +707,36 @@ class CudaAttentionTest {
     for (int i = 0; i < 3; i++) {
       TensorAssert.assertThat("d" + "qkv".charAt(i), got[i])
           .isClose(values[i], tolerances[i], DenseAttention.SOURCE);
+    }
+  }
+
+  /// Tensors begin anywhere: only one of them at a multiple of 16 bytes.
+  @Test
+  void everyTensorMayBeAtAnotherAlignment() {
+    AttentionCase whole = AttentionCase.packed(2, 1, 16, 35);
+    AttentionCase step =
+        AttentionCase.packed(4, 1, 16, 1).cached(new int[] {40}, new int[] {2}, 43);
+    for (AttentionCase c : List.of(whole, step)) {
+      float[] q = rounded(c.q());
+      float[] k = rounded(c.k());
+      float[] v = rounded(c.v());
+      for (DType type : new DType[] {DType.F32, DType.BF16}) {
+        float[][] want = forward(c, type, 0, q, k, v);
+        for (int tensor = 0; tensor < 4; tensor++) {
+          float[][] got = forward(c, type, allBut(tensor), q, k, v);
+          String what = "z in %s, all but %d shifted".formatted(type, tensor);
+          TensorAssert.assertThat(what, got[0]).hasBits(want[0]);
+        }
+      }
+    }
+    float[][] in = backwardInputs(whole);
+    float[][] want = backward(whole, 0, in);
+    for (int tensor = 0; tensor < 8; tensor++) {
+      float[][] got = backward(whole, allBut(tensor), in);
+      for (int i = 0; i < 3; i++) {
+        TensorAssert.assertThat("gradient %d, all but %d shifted".formatted(i, tensor), got[i])
+            .hasBits(want[i]);
+      }
     }
   }
 
