@@ -5,8 +5,10 @@ import jdk.incubator.vector.FloatVector;
 import org.jspecify.annotations.Nullable;
 
 /// `C[m,n] (+)= sum_k A[m,k] B[k,n]` by packing: A and B are copied into the form that [Tiles]
-/// reads, each once and by all threads together, then blocks of C are computed from them. A block
-/// stays in an array until it is finished.
+/// reads, then blocks of C are computed from them. A is packed once by all threads together. Columns
+/// of B that are stored as rows are packed by the task that needs them, so that they stay in its L2;
+/// other columns are, as A is, many side by side. A block of C stays in an array until it is
+/// finished.
 ///
 /// @param a its lines are the rows of A
 /// @param b its lines are the columns of B
@@ -41,7 +43,7 @@ record PackedProduct(
   /// of L2.
   private static final int OWN = 1 << 16;
 
-  /// Rows below which every task packs its own columns of B, which saves a wait.
+  /// Rows below which tasks pack any columns of B themselves, which saves a wait.
   private static final int FEW = 24;
 
   // Slot 0 is the operands' staging area.
@@ -140,34 +142,37 @@ record PackedProduct(
   /// Rows from m0 on and all columns; every task packs some columns and multiplies them with all
   /// rows while they are in its L2.
   private void multiplyOwn(WorkerPool pool, float[] packedA, long m0, int rows) {
-    int panels = (n + Tiles.COLUMNS - 1) / Tiles.COLUMNS;
-    int most = Math.clamp(OWN / panelSize(), 1, WIDTH / Tiles.COLUMNS);
     long work = ((long) rows + PACKING) * n * layout.inner();
-    int least = (int) Math.min(work / SMALL, pool.threads());
-    int tasks =
-        roundUp(Math.max(1, Math.max(least, (panels + most - 1) / most)), Math.max(1, least));
-    int count = Math.min(tasks, panels);
-    WorkerPool.Body columns =
+    int threads = Math.clamp(work / SMALL, 1, pool.threads());
+    int panels = Math.ceilDiv(n, Tiles.COLUMNS);
+    int most = Math.clamp(OWN / panelSize(), 1, WIDTH / Tiles.COLUMNS);
+    int widths = Math.min(panels, roundUp(Math.ceilDiv(panels, most), threads));
+    // With more threads than panels, some pack the same columns, for other rows.
+    int blocks = Math.ceilDiv(rows, ROWS);
+    int heights = Math.min(blocks, Math.ceilDiv(threads, widths));
+    WorkerPool.Body part =
         (task, scratch) -> {
-          int first = (int) ((long) panels * task / count) * Tiles.COLUMNS;
-          int end = Math.min(n, (int) ((long) panels * (task + 1) / count) * Tiles.COLUMNS);
+          int width = task % widths;
+          int first = (int) ((long) panels * width / widths) * Tiles.COLUMNS;
+          int end = Math.min(n, (int) ((long) panels * (width + 1) / widths) * Tiles.COLUMNS);
           float[] own = ownPanels(first, end - first, scratch);
-          for (int r = 0; r < rows; r += ROWS) {
+          int height = task / widths;
+          int last = Math.min(rows, blocks * (height + 1) / heights * ROWS);
+          for (int r = blocks * height / heights * ROWS; r < last; r += ROWS) {
             int lines = Math.min(ROWS, rows - r);
             block(packedA, r, lines, m0 + r, own, 0, end - first, first, scratch);
           }
         };
-    if (least > 1) {
-      pool.run(count, columns);
+    if (threads > 1) {
+      pool.run(widths * heights, part);
     } else {
-      for (int task = 0; task < count; task++) {
-        columns.run(task, pool.callerScratch());
+      for (int task = 0; task < widths * heights; task++) {
+        part.run(task, pool.callerScratch());
       }
     }
   }
 
-  /// Rows from m0 on and columns from n0 on.
-  ///
+  /// Rows from m0 on and columns from n0 on, packed before.
   private void multiply(
       WorkerPool pool, float[] packedA, long m0, int rows, float[] packedB, int n0, int columns) {
     long work = (long) rows * columns * layout.inner();
