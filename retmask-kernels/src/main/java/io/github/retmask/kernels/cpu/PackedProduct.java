@@ -163,13 +163,7 @@ record PackedProduct(
             block(packedA, r, lines, m0 + r, own, 0, end - first, first, scratch);
           }
         };
-    if (threads > 1) {
-      pool.run(widths * heights, part);
-    } else {
-      for (int task = 0; task < widths * heights; task++) {
-        part.run(task, pool.callerScratch());
-      }
-    }
+    run(pool, widths * heights, threads > 1, part);
   }
 
   /// Rows from m0 on and columns from n0 on, packed before.
@@ -193,12 +187,17 @@ record PackedProduct(
           int lines = Math.min(ROWS, rows - r);
           block(packedA, r, lines, m0 + r, packedB, j, some, n0 + j, scratch);
         };
-    if (wanted > 1) {
-      pool.run(tasks, block);
-    } else {
-      for (int task = 0; task < tasks; task++) {
-        block.run(task, pool.callerScratch());
-      }
+    run(pool, tasks, wanted > 1, block);
+  }
+
+  /// Runs tasks on all threads, or on the calling one where others are not worth waking.
+  private static void run(WorkerPool pool, int tasks, boolean onAll, WorkerPool.Body body) {
+    if (onAll) {
+      pool.run(tasks, body);
+      return;
+    }
+    for (int task = 0; task < tasks; task++) {
+      body.run(task, pool.callerScratch());
     }
   }
 
