@@ -14,6 +14,9 @@ import java.util.Arrays;
 record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
   private static final int STAGED = 0;
 
+  /// Lines and steps of a block that [Panels] transposes.
+  private static final int EIGHT = 8;
+
   /// Packs one pass of lines as rows of A: within a slice tile by tile, in the form that [Tiles]
   /// wants.
   ///
@@ -81,6 +84,18 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
     int width = panels.width;
     int k0 = layout.firstOf(pass);
     int count = layout.firstOf(pass + 1) - k0;
+    int chains = layout.chains();
+    if (readsInPlace(lines, count, chains)) {
+      // Within a block of eight steps every step is another chain's, or the next of the only one.
+      int step = chains == 1 ? width : sliceSize;
+      int block = chains == 1 ? EIGHT * width : width;
+      for (int j = 0; j < lines; j += EIGHT) {
+        long from = Float.BYTES * ((firstLine + j) * this.width + k0);
+        long rowBytes = (long) Float.BYTES * this.width;
+        Panels.transposeEight(to, at + j, step, block, memory, from, rowBytes, count / EIGHT);
+      }
+      return;
+    }
     float[] staged = stage(k0, count, firstLine, lines, scratch);
     if (!lineIsRow) {
       for (int j = 0; j < lines; j += width) {
@@ -98,7 +113,6 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
       }
       return;
     }
-    int chains = layout.chains();
     int row = stagedRow(count);
     if (chains == 1) {
       Panels.transpose(to, at, width, staged, 0, row, lines, count);
@@ -112,6 +126,17 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
         Arrays.fill(to, step + c * sliceSize, step + c * sliceSize + width, 0f);
       }
     }
+  }
+
+  /// Whether lines are floats that can be transposed where they lie: whole blocks of eight by eight.
+  private boolean readsInPlace(int lines, int count, int chains) {
+    return lineIsRow
+        && type == DType.F32
+        && Lanes.WIDTH >= EIGHT
+        && lines % EIGHT == 0
+        && count % EIGHT == 0
+        && (chains == 1 || chains == EIGHT)
+        && OffHeap.holds(memory);
   }
 
   /// A part of the matrix widened to floats, in stored order; columns are dense.

@@ -1,5 +1,6 @@
 package io.github.retmask.kernels.cpu;
 
+import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorShuffle;
@@ -51,6 +52,27 @@ final class Panels {
     }
   }
 
+  /// Transposes eight rows off the heap, eight columns at a time. The source is read once, in order.
+  ///
+  /// @param toRow distance of columns, within a block, in `to`
+  /// @param toBlock distance of blocks of eight columns in `to`
+  /// @param at byte of the first row
+  /// @param rowBytes distance of rows in `from`
+  static void transposeEight(
+      float[] to,
+      int toAt,
+      int toRow,
+      int toBlock,
+      MemorySegment from,
+      long at,
+      long rowBytes,
+      int blocks) {
+    MemorySegment rows = OffHeap.cast(from);
+    for (int b = 0; b < blocks; b++) {
+      transposeBlock(to, toAt + b * toBlock, toRow, rows, at + b * 32L, rowBytes);
+    }
+  }
+
   private static void transposeScalar(
       float[] to, int toAt, int toRow, float[] from, int at, int row, int rows, int steps) {
     for (int j = 0; j < rows; j++) {
@@ -70,6 +92,46 @@ final class Panels {
     FloatVector r5 = FloatVector.fromArray(EIGHT, from, at + 5 * row);
     FloatVector r6 = FloatVector.fromArray(EIGHT, from, at + 6 * row);
     FloatVector r7 = FloatVector.fromArray(EIGHT, from, at + 7 * row);
+    FloatVector s0 = r0.blend(r4.rearrange(ROTATE_4), BIT_4);
+    FloatVector s4 = r0.rearrange(ROTATE_4).blend(r4, BIT_4);
+    FloatVector s1 = r1.blend(r5.rearrange(ROTATE_4), BIT_4);
+    FloatVector s5 = r1.rearrange(ROTATE_4).blend(r5, BIT_4);
+    FloatVector s2 = r2.blend(r6.rearrange(ROTATE_4), BIT_4);
+    FloatVector s6 = r2.rearrange(ROTATE_4).blend(r6, BIT_4);
+    FloatVector s3 = r3.blend(r7.rearrange(ROTATE_4), BIT_4);
+    FloatVector s7 = r3.rearrange(ROTATE_4).blend(r7, BIT_4);
+    FloatVector t0 = s0.blend(s2.rearrange(DOWN_2), BIT_2);
+    FloatVector t2 = s0.rearrange(UP_2).blend(s2, BIT_2);
+    FloatVector t1 = s1.blend(s3.rearrange(DOWN_2), BIT_2);
+    FloatVector t3 = s1.rearrange(UP_2).blend(s3, BIT_2);
+    FloatVector t4 = s4.blend(s6.rearrange(DOWN_2), BIT_2);
+    FloatVector t6 = s4.rearrange(UP_2).blend(s6, BIT_2);
+    FloatVector t5 = s5.blend(s7.rearrange(DOWN_2), BIT_2);
+    FloatVector t7 = s5.rearrange(UP_2).blend(s7, BIT_2);
+    t0.blend(t1.rearrange(DOWN_1), BIT_1).intoArray(to, toAt);
+    t0.rearrange(UP_1).blend(t1, BIT_1).intoArray(to, toAt + toRow);
+    t2.blend(t3.rearrange(DOWN_1), BIT_1).intoArray(to, toAt + 2 * toRow);
+    t2.rearrange(UP_1).blend(t3, BIT_1).intoArray(to, toAt + 3 * toRow);
+    t4.blend(t5.rearrange(DOWN_1), BIT_1).intoArray(to, toAt + 4 * toRow);
+    t4.rearrange(UP_1).blend(t5, BIT_1).intoArray(to, toAt + 5 * toRow);
+    t6.blend(t7.rearrange(DOWN_1), BIT_1).intoArray(to, toAt + 6 * toRow);
+    t6.rearrange(UP_1).blend(t7, BIT_1).intoArray(to, toAt + 7 * toRow);
+  }
+
+  /// The same from memory off the heap: vectors cannot be handed to a method that both could share.
+  ///
+  /// @param at byte of the first row
+  /// @param row bytes from row to row
+  private static void transposeBlock(
+      float[] to, int toAt, int toRow, MemorySegment from, long at, long row) {
+    FloatVector r0 = FloatVector.fromMemorySegment(EIGHT, from, at, Lanes.LE);
+    FloatVector r1 = FloatVector.fromMemorySegment(EIGHT, from, at + row, Lanes.LE);
+    FloatVector r2 = FloatVector.fromMemorySegment(EIGHT, from, at + 2 * row, Lanes.LE);
+    FloatVector r3 = FloatVector.fromMemorySegment(EIGHT, from, at + 3 * row, Lanes.LE);
+    FloatVector r4 = FloatVector.fromMemorySegment(EIGHT, from, at + 4 * row, Lanes.LE);
+    FloatVector r5 = FloatVector.fromMemorySegment(EIGHT, from, at + 5 * row, Lanes.LE);
+    FloatVector r6 = FloatVector.fromMemorySegment(EIGHT, from, at + 6 * row, Lanes.LE);
+    FloatVector r7 = FloatVector.fromMemorySegment(EIGHT, from, at + 7 * row, Lanes.LE);
     FloatVector s0 = r0.blend(r4.rearrange(ROTATE_4), BIT_4);
     FloatVector s4 = r0.rearrange(ROTATE_4).blend(r4, BIT_4);
     FloatVector s1 = r1.blend(r5.rearrange(ROTATE_4), BIT_4);
