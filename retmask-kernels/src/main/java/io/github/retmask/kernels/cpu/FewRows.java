@@ -9,7 +9,7 @@ import org.jspecify.annotations.Nullable;
 /// with all rows of x taken while it is in cache. Reading memory bounds the speed.
 final class FewRows {
   /// Rows of x up to which this beats packing.
-  private static final int MOST = 32;
+  private static final int MOST = 15;
 
   /// Multiply-adds below which another thread is not worth waking.
   private static final long SMALL = 1 << 15;
