@@ -1,20 +1,33 @@
 package io.github.retmask.benchmarks;
 
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteOrder;
 import java.util.Locale;
 import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 
-/// The loops behind [Roofline], in a JVM of their own so that no other code shares their profile.
+/// The loops behind [Roofline], which runs them in a JVM of their own so that no other code shares
+/// their profile.
 ///
 /// `RooflineProbe THREADS` prints GFLOP/s of multiply-adds on vectors of `-Dbits`, then GB/s
 /// of reading memory that no cache holds. Both are the best of the repetitions that fit a second:
 /// what another process takes away says nothing about the machine.
-final class RooflineProbe {
+public final class RooflineProbe {
   /// A constant to the compiler once this class is initialised.
   private static final VectorSpecies<Float> SPECIES =
-      VectorSpecies.of(float.class, VectorShape.forBitSize(Integer.getInteger("bits")));
+      VectorSpecies.of(
+          float.class,
+          VectorShape.forBitSize(
+              Integer.getInteger("bits", FloatVector.SPECIES_PREFERRED.vectorBitSize())));
+
+  /// At most half a cache line, which reads faster than a whole one.
+  private static final VectorSpecies<Integer> INTS =
+      VectorSpecies.of(int.class, VectorShape.forBitSize(Math.min(256, SPECIES.vectorBitSize())));
+
+  private static final ByteOrder LE = ByteOrder.LITTLE_ENDIAN;
 
   private static final int STEPS = 1 << 10; // of one call: small enough to be compiled as a whole
   private static final int CALLS = 1 << 14; // of one repetition, some 50 ms
@@ -35,41 +48,64 @@ final class RooflineProbe {
     int threads = Integer.parseInt(args[0]);
     float[][] arrays =
         new float[threads][(int) (Math.max(READ_BYTES / threads, LEAST_READ_BYTES) / Float.BYTES)];
-    double flops = 2.0 * 12 * SPECIES.length() * STEPS * CALLS * threads;
+    double flops = callFlops() * CALLS * threads;
     double bytes = (double) Float.BYTES * arrays[0].length * threads;
-    double fma = best(threads, flops, RooflineProbe::multiplyAdd);
+    double fma = best(threads, flops, thread -> multiplyAdd(thread, CALLS));
     double read = best(threads, bytes, thread -> read(arrays[thread]));
     System.out.printf(Locale.ROOT, "%.2f %.2f%n", fma, read);
   }
 
+  /// Does so many additions and multiplications in registers, on all threads.
+  public static void compute(int threads, double flops) throws InterruptedException {
+    int calls = (int) Math.ceil(flops / threads / callFlops());
+    onAll(threads, thread -> multiplyAdd(thread, calls));
+  }
+
+  /// Reads memory, a part on each thread.
+  ///
+  /// @param memory off the heap
+  public static void read(MemorySegment memory, int threads) throws InterruptedException {
+    long part = memory.byteSize() / threads / STRETCH / Float.BYTES * STRETCH * Float.BYTES;
+    onAll(threads, thread -> read(memory, thread * part, (thread + 1) * part));
+  }
+
+  private static double callFlops() {
+    return 2.0 * 12 * SPECIES.length() * STEPS;
+  }
+
   /// Units per nanosecond of the best repetition.
   private static double best(int threads, double units, Work work) throws InterruptedException {
-    float[] results = new float[threads];
     double best = 0;
     long end = System.nanoTime() + NANOS;
     for (int r = 0; r < LEAST_REPETITIONS || System.nanoTime() < end; r++) {
-      Thread[] running = new Thread[threads];
       long begin = System.nanoTime();
-      for (int t = 0; t < threads; t++) {
-        int thread = t;
-        running[t] = Thread.ofPlatform().start(() -> results[thread] = work.run(thread));
-      }
-      for (Thread thread : running) {
-        thread.join();
-      }
+      onAll(threads, work);
       best = Math.max(best, units / (System.nanoTime() - begin));
+    }
+    return best;
+  }
+
+  private static void onAll(int threads, Work work) throws InterruptedException {
+    float[] results = new float[threads];
+    Thread[] others = new Thread[threads - 1];
+    for (int t = 1; t < threads; t++) {
+      int thread = t;
+      others[t - 1] = Thread.ofPlatform().start(() -> results[thread] = work.run(thread));
+    }
+    results[0] = work.run(0);
+    for (Thread other : others) {
+      other.join();
     }
     for (float result : results) {
       if (Float.isNaN(result)) {
         throw new AssertionError("the sums are not numbers");
       }
     }
-    return best;
   }
 
-  private static float multiplyAdd(int thread) {
+  private static float multiplyAdd(int thread, int calls) {
     float sum = 0;
-    for (int call = 0; call < CALLS; call++) {
+    for (int call = 0; call < calls; call++) {
       sum += chains(0.999f, 0.001f + thread);
     }
     return sum;
@@ -118,6 +154,14 @@ final class RooflineProbe {
     return sum;
   }
 
+  private static float read(MemorySegment memory, long from, long to) {
+    float sum = 0;
+    for (long at = from; at < to; at += STRETCH * Float.BYTES) {
+      sum += sum(memory, at);
+    }
+    return sum;
+  }
+
   private static float sum(float[] array, int at) {
     int width = SPECIES.length();
     FloatVector s0 = FloatVector.zero(SPECIES);
@@ -129,6 +173,23 @@ final class RooflineProbe {
       s1 = s1.add(FloatVector.fromArray(SPECIES, array, i + width));
       s2 = s2.add(FloatVector.fromArray(SPECIES, array, i + 2 * width));
       s3 = s3.add(FloatVector.fromArray(SPECIES, array, i + 3 * width));
+    }
+    return s0.add(s1).add(s2).add(s3).reduceLanes(VectorOperators.ADD);
+  }
+
+  /// Weights may be any bits, NaN among them: integers are summed.
+  private static float sum(MemorySegment memory, long at) {
+    int width = INTS.length();
+    IntVector s0 = IntVector.zero(INTS);
+    IntVector s1 = s0;
+    IntVector s2 = s0;
+    IntVector s3 = s0;
+    for (int i = 0; i < STRETCH; i += 4 * width) {
+      long from = at + i * 4L;
+      s0 = s0.add(IntVector.fromMemorySegment(INTS, memory, from, LE));
+      s1 = s1.add(IntVector.fromMemorySegment(INTS, memory, from + 4L * width, LE));
+      s2 = s2.add(IntVector.fromMemorySegment(INTS, memory, from + 8L * width, LE));
+      s3 = s3.add(IntVector.fromMemorySegment(INTS, memory, from + 12L * width, LE));
     }
     return s0.add(s1).add(s2).add(s3).reduceLanes(VectorOperators.ADD);
   }

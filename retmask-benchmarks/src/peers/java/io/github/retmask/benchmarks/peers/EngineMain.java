@@ -48,6 +48,8 @@ final class EngineMain {
       case "generation llama.cpp" -> new GenerationEngine(new LlamaCppGeneration(model, threads));
       case "generation jlama" -> new GenerationEngine(new JlamaGeneration(model, threads));
       case "generation libtorch" -> new GenerationEngine(new TorchGeneration(model, threads));
+      case "generation " + LimitGeneration.ENGINE ->
+          new GenerationEngine(new LimitGeneration(model, threads));
       case "training retmask" -> new TrainingEngine(new RetmaskTraining(model, threads));
       case "training libtorch" -> new TrainingEngine(new TorchTraining(model, threads));
       case "ablation retmask" -> new AblationEngine(RetmaskAblation.together(model, threads));

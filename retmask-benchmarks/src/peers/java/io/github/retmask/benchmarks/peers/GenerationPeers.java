@@ -22,7 +22,7 @@ final class GenerationPeers implements PeerProgram {
     return PeerProgram.withModel(
         Map.of(
             "dtypes", "F32,BF16,Q8_0",
-            "engines", "retmask,llama.cpp,jlama,libtorch",
+            "engines", "retmask,llama.cpp,jlama,libtorch," + LimitGeneration.ENGINE,
             "prompt", "512",
             "decode", "64",
             "proof", "8",
@@ -76,7 +76,7 @@ final class GenerationPeers implements PeerProgram {
     return readers;
   }
 
-  /// Leaves out engines whose first tokens are others than retmask's.
+  /// Leaves out engines whose first tokens are others than retmask's. [LimitGeneration] yields none.
   ///
   /// @param skip words of the answers before the tokens
   /// @param tokens how many must agree
@@ -86,7 +86,8 @@ final class GenerationPeers implements PeerProgram {
     String[] want = Arrays.copyOfRange(ours, skip, Math.min(ours.length, skip + tokens));
     answers.forEach(
         (engine, rounds) -> {
-          for (String[] said : rounds) {
+          for (String[] said :
+              engine.equals(LimitGeneration.ENGINE) ? List.<String[]>of() : rounds) {
             String[] got = Arrays.copyOfRange(said, skip, Math.min(said.length, skip + tokens));
             if (!Arrays.equals(got, want)) {
               contest.remove(

@@ -10,6 +10,7 @@ import io.github.retmask.tensor.DType;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 
 /// One random model in the forms that the engines read: checkpoint folders and GGUF files.
 ///
@@ -21,12 +22,22 @@ record ModelFolder(Path root, String shape, String dtype) {
 
   /// The model of that shape: untied, with D = C / H.
   RandomLlama model() {
+    int[] n = numbers();
+    return new RandomLlama(
+        n[0], n[1], n[2], n[3], n[1] / n[2], n[4], n[5], false, CONTEXT, "\"rope_theta\": 10000.0");
+  }
+
+  /// Its numbers: layers, C, heads, kv heads, F, V.
+  long[] sizes() {
+    return Arrays.stream(numbers()).asLongStream().toArray();
+  }
+
+  private int[] numbers() {
     int[] n = PeerOptions.numbers(shape);
     if (n.length != 6) {
       throw new IllegalArgumentException("shape " + shape + ": want LxCxHxHkvxFxV");
     }
-    return new RandomLlama(
-        n[0], n[1], n[2], n[3], n[1] / n[2], n[4], n[5], false, CONTEXT, "\"rope_theta\": 10000.0");
+    return n;
   }
 
   DType type() {
