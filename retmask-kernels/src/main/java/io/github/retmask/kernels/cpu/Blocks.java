@@ -2,7 +2,6 @@ package io.github.retmask.kernels.cpu;
 
 import io.github.retmask.tensor.DType;
 import java.lang.foreign.MemorySegment;
-import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.ShortVector;
 import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorShape;
@@ -132,15 +131,12 @@ final class Blocks {
     }
   }
 
-  /// Copies rows of `width` floats, a multiple of 8, to where they lie one after the other.
+  /// Copies rows of `width` floats to where they lie one after the other.
   ///
   /// @param row distance of rows in `from`
   static void spread(float[] to, int toAt, int width, float[] from, int at, int row, int rows) {
     for (int r = 0; r < rows; r++) {
-      for (int i = 0; i < width; i += RowDots.LANES) {
-        FloatVector.fromArray(Lanes.CHAINS_OF_8, from, at + r * row + i)
-            .intoArray(to, toAt + r * width + i);
-      }
+      System.arraycopy(from, at + r * row, to, toAt + r * width, width);
     }
   }
 }

@@ -100,7 +100,7 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
     if (!lineIsRow) {
       for (int j = 0; j < lines; j += width) {
         int panel = at + j / width * panels.apart;
-        if (lines - j >= width && width % RowDots.LANES == 0) {
+        if (lines - j >= width && width >= RowDots.LANES) {
           Blocks.spread(to, panel, width, staged, j, lines, count);
           continue;
         }

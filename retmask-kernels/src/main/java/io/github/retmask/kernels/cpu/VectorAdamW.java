@@ -1,14 +1,11 @@
 package io.github.retmask.kernels.cpu;
 
-import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
-import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 import static io.github.retmask.kernels.cpu.VectorElementwise.read;
 import static io.github.retmask.kernels.cpu.VectorElementwise.write;
 
 import io.github.retmask.backend.AdamWStep;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
-import jdk.incubator.vector.FloatVector;
 
 /// AdamW with decoupled decay (Loshchilov and Hutter 2019), elementwise and in place. Limited by
 /// memory: 28 bytes per parameter.
@@ -73,19 +70,17 @@ final class VectorAdamW {
     }
   }
 
+  /// C2 turns this loop into vectors.
   private static void update(
       float[] param, float[] grad, float[] m, float[] v, int count, Factors f) {
-    for (int i = 0; i < count; i += WIDTH) {
-      FloatVector g = FloatVector.fromArray(FLOAT, grad, i).mul(f.scale);
-      FloatVector m1 = FloatVector.fromArray(FLOAT, m, i).mul(f.keep1).add(g.mul(f.take1));
-      FloatVector v1 = FloatVector.fromArray(FLOAT, v, i).mul(f.keep2).add(g.mul(f.take2).mul(g));
-      FloatVector root = v1.div(f.correction).sqrt().add(f.eps);
-      m1.intoArray(m, i);
-      v1.intoArray(v, i);
-      FloatVector.fromArray(FLOAT, param, i)
-          .mul(f.keepParam)
-          .sub(m1.mul(f.rate).div(root))
-          .intoArray(param, i);
+    for (int i = 0; i < count; i++) {
+      float g = grad[i] * f.scale;
+      float m1 = m[i] * f.keep1 + g * f.take1;
+      float v1 = v[i] * f.keep2 + g * f.take2 * g;
+      float root = (float) Math.sqrt(v1 / f.correction) + f.eps;
+      m[i] = m1;
+      v[i] = v1;
+      param[i] = param[i] * f.keepParam - m1 * f.rate / root;
     }
   }
 }

@@ -1,18 +1,13 @@
 package io.github.retmask.kernels.cpu;
 
-import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
-import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
-
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
-import jdk.incubator.vector.DoubleVector;
-import jdk.incubator.vector.FloatVector;
-import jdk.incubator.vector.VectorOperators;
-import jdk.incubator.vector.VectorSpecies;
 
 /// Sum, cast and sum of squares of whole tensors, and the loop that all elementwise ops share.
 /// Limited by memory.
+///
+/// Plain loops where C2 makes vectors of them by itself: they box nothing until it has.
 final class VectorElementwise {
   /// Elements per thread below which another one is not worth waking.
   private static final long SMALL = 1 << 15;
@@ -70,12 +65,10 @@ final class VectorElementwise {
         });
   }
 
-  /// `to += from` for `count` floats and the rest of the last vector.
+  /// `to += from` for `count` floats.
   static void addTo(float[] to, float[] from, int count) {
-    for (int i = 0; i < count; i += WIDTH) {
-      FloatVector.fromArray(FLOAT, to, i)
-          .add(FloatVector.fromArray(FLOAT, from, i))
-          .intoArray(to, i);
+    for (int i = 0; i < count; i++) {
+      to[i] += from[i];
     }
   }
 
@@ -120,7 +113,7 @@ final class VectorElementwise {
     }
   }
 
-  /// Parts of 16384 elements, each in 8 lanes of double, added in ascending order.
+  /// Parts of 16384 elements, each in 8 sums of double, added in ascending order.
   static double sumOfSquares(WorkerPool pool, Tensor x) {
     MemorySegment from = x.segment();
     double[] parts = new double[Math.toIntExact((x.size() + PART - 1) / PART)];
@@ -129,12 +122,11 @@ final class VectorElementwise {
         PART,
         SMALL,
         (i0, i1, scratch) -> {
-          double[] sums = new double[8];
           for (long i = i0; i < i1; i += PART) {
             int count = (int) Math.min(PART, i1 - i);
             float[] values = scratch.floats(0, PART);
             MemorySegment.copy(from, Lanes.F32, 4 * i, values, 0, count);
-            parts[(int) (i / PART)] = sumOfSquares(values, count, sums);
+            parts[(int) (i / PART)] = sumOfSquares(values, count);
           }
         });
     double sum = 0;
@@ -145,59 +137,33 @@ final class VectorElementwise {
   }
 
   /// Element i belongs to sum i mod 8, the last few to sum 0. Squares of floats are exact in double.
-  private static double sumOfSquares(float[] x, int count, double[] sums) {
+  private static double sumOfSquares(float[] x, int count) {
+    double s0 = 0;
+    double s1 = 0;
+    double s2 = 0;
+    double s3 = 0;
+    double s4 = 0;
+    double s5 = 0;
+    double s6 = 0;
+    double s7 = 0;
     int full = count & -8;
-    addSquares(x, full, sums);
+    for (int i = 0; i < full; i += 8) {
+      s0 += square(x[i]);
+      s1 += square(x[i + 1]);
+      s2 += square(x[i + 2]);
+      s3 += square(x[i + 3]);
+      s4 += square(x[i + 4]);
+      s5 += square(x[i + 5]);
+      s6 += square(x[i + 6]);
+      s7 += square(x[i + 7]);
+    }
     for (int i = full; i < count; i++) {
-      sums[0] += (double) x[i] * x[i];
+      s0 += square(x[i]);
     }
-    return ((sums[0] + sums[4]) + (sums[1] + sums[5]))
-        + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7));
   }
 
-  private static void addSquares(float[] x, int count, double[] sums) {
-    if (WIDTH == 4) {
-      addSquaresOfPairs(x, count, sums);
-      return;
-    }
-    DoubleVector low = DoubleVector.zero(DoubleVector.SPECIES_256);
-    DoubleVector high = low;
-    for (int i = 0; i < count; i += 8) {
-      FloatVector a = FloatVector.fromArray(FloatVector.SPECIES_256, x, i);
-      DoubleVector b = widened(a, DoubleVector.SPECIES_256, 0);
-      DoubleVector c = widened(a, DoubleVector.SPECIES_256, 1);
-      low = low.add(b.mul(b));
-      high = high.add(c.mul(c));
-    }
-    low.intoArray(sums, 0);
-    high.intoArray(sums, 4);
-  }
-
-  /// The same sums where vectors hold two doubles.
-  private static void addSquaresOfPairs(float[] x, int count, double[] sums) {
-    DoubleVector s0 = DoubleVector.zero(DoubleVector.SPECIES_128);
-    DoubleVector s2 = s0;
-    DoubleVector s4 = s0;
-    DoubleVector s6 = s0;
-    for (int i = 0; i < count; i += 8) {
-      FloatVector a = FloatVector.fromArray(FloatVector.SPECIES_128, x, i);
-      FloatVector b = FloatVector.fromArray(FloatVector.SPECIES_128, x, i + 4);
-      DoubleVector a0 = widened(a, DoubleVector.SPECIES_128, 0);
-      DoubleVector a2 = widened(a, DoubleVector.SPECIES_128, 1);
-      DoubleVector b4 = widened(b, DoubleVector.SPECIES_128, 0);
-      DoubleVector b6 = widened(b, DoubleVector.SPECIES_128, 1);
-      s0 = s0.add(a0.mul(a0));
-      s2 = s2.add(a2.mul(a2));
-      s4 = s4.add(b4.mul(b4));
-      s6 = s6.add(b6.mul(b6));
-    }
-    s0.intoArray(sums, 0);
-    s2.intoArray(sums, 2);
-    s4.intoArray(sums, 4);
-    s6.intoArray(sums, 6);
-  }
-
-  private static DoubleVector widened(FloatVector x, VectorSpecies<Double> species, int part) {
-    return (DoubleVector) x.convertShape(VectorOperators.F2D, species, part);
+  private static double square(double x) {
+    return x * x;
   }
 }
