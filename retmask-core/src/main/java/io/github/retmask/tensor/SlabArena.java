@@ -6,7 +6,7 @@ import org.jspecify.annotations.Nullable;
 
 /// A bump allocator over slabs of memory of any kind.
 ///
-/// A [#reset()] after which one slab was not enough replaces all of them by one that is a quarter
+/// A [#reset()] after which one slab was not enough replaces all of them by one that is a sixteenth
 /// larger than what was in use. So steps of changing size soon allocate nothing any more, and hold
 /// little more than the largest of them needs.
 public abstract class SlabArena implements TensorArena {
@@ -122,7 +122,7 @@ public abstract class SlabArena implements TensorArena {
       freeSlabs();
     } else if (slabs.size() > 1) {
       freeSlabs();
-      nextSlabBytes = Math.max(slabBytes, used + used / 4);
+      nextSlabBytes = Math.max(slabBytes, used + used / 16);
     }
     current = null;
     for (Filled slab : slabs) { // one or none

@@ -79,7 +79,7 @@ class HostArenaTest {
         for (int t = 0; t < 5; t++) {
           arena.floats("t", SLAB / 4 + 1000L * step);
         }
-        // a quarter more than some step before, and what this one did not find room for
+        // a sixteenth more than some step before, and what this one did not find room for
         assertThat(arena.heldBytes()).isLessThanOrEqualTo(arena.usedBytes() * 3 / 2 + 2 * SLAB);
       }
     }
