@@ -17,8 +17,8 @@ import io.github.retmask.train.CrossEntropyLoss;
 import io.github.retmask.train.Example;
 import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.LabelledBatch;
-import io.github.retmask.train.LogProbs;
-import io.github.retmask.train.Loss;
+import io.github.retmask.train.StepSource.MicroBatch;
+import io.github.retmask.train.TrainingStep;
 import java.io.IOException;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Proxy;
@@ -49,6 +49,7 @@ public final class TrainingReport {
     DEFAULTS.put("B", 1); // rows
     DEFAULTS.put("T", 512); // tokens of a row
     DEFAULTS.put("checkpointing", 0); // 1 for gradient checkpointing
+    DEFAULTS.put("clipping", 1); // 0: updates within the backward
     DEFAULTS.put("warmup", 2); // steps before any is timed
     DEFAULTS.put("steps", 5); // timed steps
     DEFAULTS.put("threads", Runtime.getRuntime().availableProcessors());
@@ -90,37 +91,41 @@ public final class TrainingReport {
             architecture.weights(config, json, (name, dims) -> random(memory, name, dims));
         long parameters = weights.tensors().stream().mapToLong(Tensor::size).sum();
         System.out.printf(Locale.ROOT, "%s: %.1fM parameters%n", sizes, parameters * 1e-6);
-        AdamW optimizer = new AdamW(weights, AdamW.Options.RETMASK, ops, memory);
+        AdamW.Options recipe = AdamW.Options.RETMASK;
+        AdamW.Options options =
+            new AdamW.Options(
+                recipe.beta1(),
+                recipe.beta2(),
+                recipe.eps(),
+                recipe.weightDecay(),
+                AdamW.Options.maxGradNorm(size("clipping")));
+        AdamW optimizer = new AdamW(weights, options, ops, memory);
         try (Transformer model = new Transformer(config, weights, ops)) {
           LabelledBatch batch = LabelledBatch.of(rows(), model.noMask());
-          CrossEntropyLoss loss = CrossEntropyLoss.over(batch);
+          MicroBatch only = new MicroBatch(batch, CrossEntropyLoss.over(batch));
           List<Double> seconds = new ArrayList<>();
           for (int s = 1; s <= size("warmup") + size("steps"); s++) {
             if (s == size("warmup") + 1) {
               nanos.clear();
             }
             long began = System.nanoTime();
-            step.reset();
-            Loss.Part part =
-                LogProbs.gradients(
-                    optimizer.gradients(),
-                    null,
+            TrainingStep done =
+                TrainingStep.run(
                     model,
-                    batch,
-                    loss,
-                    loss.units(),
+                    optimizer,
+                    List.of(only),
                     GradientCheckpointing.of(size("checkpointing") != 0),
+                    s,
+                    1e-4,
                     step);
-            double norm = optimizer.gradientNorm();
-            optimizer.step(s, 1e-4, norm);
             seconds.add((System.nanoTime() - began) * 1e-9);
             System.out.printf(
                 Locale.ROOT,
                 "step %d: %.2f s, loss %.4f, gradient norm %.4f%n",
                 s,
                 seconds.getLast(),
-                part.loss(),
-                norm);
+                done.loss(),
+                done.gradNorm());
           }
           report(seconds.subList(size("warmup"), seconds.size()), nanos, step.usedBytes());
         }

@@ -114,13 +114,9 @@ public interface Kernels extends AutoCloseable {
   /// Sum of squares, accumulated in double in an order that depends on the length alone.
   double sumOfSquares(Tensor x);
 
-  /// The sums of squares of several tensors, added in their order; a backend may wait once for all.
-  default double sumOfSquares(List<Tensor> tensors) {
-    double sum = 0;
-    for (Tensor x : tensors) {
-      sum += sumOfSquares(x);
-    }
-    return sum;
+  /// The sum of squares of every tensor; a backend may wait once for all.
+  default double[] sumsOfSquares(List<Tensor> tensors) {
+    return tensors.stream().mapToDouble(this::sumOfSquares).toArray();
   }
 
   // --- rms_norm -------------------------------------------------------------------------------

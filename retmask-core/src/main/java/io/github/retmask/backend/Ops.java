@@ -120,10 +120,10 @@ public final class Ops {
     return kernels.sumOfSquares(x);
   }
 
-  /// See [Kernels#sumOfSquares(List)].
-  public double sumOfSquares(List<Tensor> tensors) {
+  /// See [Kernels#sumsOfSquares].
+  public double[] sumsOfSquares(List<Tensor> tensors) {
     tensors.forEach(new Check("sum_of_squares")::f32);
-    return kernels.sumOfSquares(tensors);
+    return kernels.sumsOfSquares(tensors);
   }
 
   /// See [Kernels#rmsNorm].

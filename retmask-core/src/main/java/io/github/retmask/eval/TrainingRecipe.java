@@ -133,7 +133,7 @@ public final class TrainingRecipe {
             t.number("beta2", 0.95),
             1e-8,
             t.number("weight_decay", 0.1),
-            t.number("max_grad_norm", 1));
+            AdamW.Options.maxGradNorm(t.number("max_grad_norm", 1)));
     LanguageModelTrainer.Options options =
         new LanguageModelTrainer.Options(
             steps,

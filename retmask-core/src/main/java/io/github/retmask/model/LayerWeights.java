@@ -1,6 +1,9 @@
 package io.github.retmask.model;
 
 import io.github.retmask.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 
 /// Weights of one decoder layer. The same record holds parameters, gradients and both Adam moments.
@@ -27,4 +30,41 @@ public record LayerWeights(
     Tensor mlpNorm,
     Linear gateProj,
     Linear upProj,
-    Linear downProj) {}
+    Linear downProj) {
+
+  /// Every tensor, in the order of [#map].
+  public List<Tensor> tensors() {
+    List<Tensor> all = new ArrayList<>();
+    map(
+        t -> {
+          all.add(t);
+          return t;
+        });
+    return all;
+  }
+
+  /// The same structure with every tensor replaced.
+  public LayerWeights map(UnaryOperator<Tensor> change) {
+    return new LayerWeights(
+        change.apply(attentionNorm),
+        map(qProj, change),
+        map(kProj, change),
+        map(vProj, change),
+        mapNullable(qNorm, change),
+        mapNullable(kNorm, change),
+        map(oProj, change),
+        change.apply(mlpNorm),
+        map(gateProj, change),
+        map(upProj, change),
+        map(downProj, change));
+  }
+
+  private static Linear map(Linear linear, UnaryOperator<Tensor> change) {
+    return new Linear(change.apply(linear.weight()), mapNullable(linear.bias(), change));
+  }
+
+  private static @Nullable Tensor mapNullable(
+      @Nullable Tensor tensor, UnaryOperator<Tensor> change) {
+    return tensor == null ? null : change.apply(tensor);
+  }
+}

@@ -17,6 +17,7 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /// A decoder-only transformer: embedding, layers, final norm, lm_head. Which heads are on is an
@@ -251,6 +252,19 @@ public final class Transformer implements AutoCloseable {
       Tensor dHidden,
       Activations a,
       TensorArena step) {
+    backward(grads, dGates, dHidden, a, step, _ -> {});
+  }
+
+  /// The same, with word of every part of `grads` to which nothing more is added: the final norm, the
+  /// layers from the last to the first, the embedding. Nothing reads the weights of that part any more
+  /// either, so both may be overwritten at once.
+  public void backward(
+      Weights grads,
+      @Nullable List<Tensor> dGates,
+      Tensor dHidden,
+      Activations a,
+      TensorArena step,
+      Consumer<Weights.Part> complete) {
     if (a.keep == Keep.RESULT || (dGates != null && a.keep == Keep.FOR_BACKWARD)) {
       throw new IllegalArgumentException("backward: the forward kept " + a.keep);
     }
@@ -261,6 +275,7 @@ public final class Transformer implements AutoCloseable {
     Tensor last = a.resids.getLast(); // [N,C]
     Tensor d = activation(step, "d_resid", layout.tokens(), config.hiddenSize()); // [N,C]
     ops.rmsNormBackward(d, grads.norm(), dHidden, last, a.rstd, weights.norm(), Accumulate.SET);
+    complete.accept(Weights.Part.NORM);
     for (int l = layers.size() - 1; l >= 0; l--) {
       DecoderLayer layer = layers.get(l);
       LayerActivations kept = a.layers.get(l);
@@ -283,8 +298,10 @@ public final class Transformer implements AutoCloseable {
           layout,
           plan,
           ops);
+      complete.accept(Weights.Part.layer(l));
     }
     ops.embeddingBackward(grads.embedTokens(), d, a.ids);
+    complete.accept(Weights.Part.EMBED_TOKENS);
   }
 
   /// Logits of chosen tokens, `[M,V]`.

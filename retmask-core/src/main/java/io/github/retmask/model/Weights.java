@@ -4,7 +4,6 @@ import io.github.retmask.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.UnaryOperator;
-import org.jspecify.annotations.Nullable;
 
 /// All weights of a decoder, under their checkpoint names. The same record holds parameters,
 /// gradients and both Adam moments.
@@ -35,20 +34,8 @@ public record Weights(Tensor embedTokens, List<LayerWeights> layers, Tensor norm
   public Weights map(UnaryOperator<Tensor> change) {
     Tensor embed = change.apply(embedTokens);
     List<LayerWeights> changed = new ArrayList<>();
-    for (LayerWeights w : layers) {
-      changed.add(
-          new LayerWeights(
-              change.apply(w.attentionNorm()),
-              map(w.qProj(), change),
-              map(w.kProj(), change),
-              map(w.vProj(), change),
-              mapNullable(w.qNorm(), change),
-              mapNullable(w.kNorm(), change),
-              map(w.oProj(), change),
-              change.apply(w.mlpNorm()),
-              map(w.gateProj(), change),
-              map(w.upProj(), change),
-              map(w.downProj(), change)));
+    for (LayerWeights layer : layers) {
+      changed.add(layer.map(change));
     }
     Tensor finalNorm = change.apply(norm);
     return new Weights(embed, changed, finalNorm, isTied() ? embed : change.apply(lmHead));
@@ -59,12 +46,24 @@ public record Weights(Tensor embedTokens, List<LayerWeights> layers, Tensor norm
     return lmHead == embedTokens;
   }
 
-  private static Linear map(Linear linear, UnaryOperator<Tensor> change) {
-    return new Linear(change.apply(linear.weight()), mapNullable(linear.bias(), change));
-  }
+  /// Some of the tensors: of the parameters, or the same ones of the gradients or of a moment.
+  @FunctionalInterface
+  public interface Part {
+    /// The embedding; lm_head too when the two are tied.
+    Part EMBED_TOKENS = weights -> List.of(weights.embedTokens());
 
-  private static @Nullable Tensor mapNullable(
-      @Nullable Tensor tensor, UnaryOperator<Tensor> change) {
-    return tensor == null ? null : change.apply(tensor);
+    /// The final norm.
+    Part NORM = weights -> List.of(weights.norm());
+
+    /// An lm_head of its own.
+    Part LM_HEAD = weights -> List.of(weights.lmHead());
+
+    /// A layer.
+    static Part layer(int l) {
+      return weights -> weights.layers().get(l).tensors();
+    }
+
+    /// The tensors of it, in a fixed order.
+    List<Tensor> of(Weights weights);
   }
 }

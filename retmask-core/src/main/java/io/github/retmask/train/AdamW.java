@@ -2,13 +2,20 @@ package io.github.retmask.train;
 
 import io.github.retmask.backend.AdamWStep;
 import io.github.retmask.backend.Ops;
+import io.github.retmask.model.LayerWeights;
 import io.github.retmask.model.Weights;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
+import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /// AdamW (Loshchilov and Hutter 2019) over all weights of a model, with clipping of the global
 /// gradient norm. Gradients and both moments have the structure of the weights.
+///
+/// An update comes after all gradients are there, [#step], or part by part within the backward that
+/// makes them, [#inBackward], to the same bits and with memory for the gradients of one part.
 ///
 /// Decoupled decay applies to matrices, the embedding among them, and spares norms and biases: the
 /// rule of Hugging Face's Trainer.
@@ -16,16 +23,18 @@ public final class AdamW {
   /// Added to the norm before dividing by it, as torch's `clip_grad_norm_` does.
   private static final double CLIP_EPS = 1e-6;
 
-  /// Gradient and both moments.
+  /// Gradient and both moments; with [#inBackward] less.
   static final int BYTES_PER_PARAMETER = 3 * Float.BYTES;
 
   private final Weights parameters;
   private final Weights stored; // what the model reads: the parameters, or matrices in BF16
-  private final Weights gradients;
   private final Weights firstMoments;
   private final Weights secondMoments;
   private final Options options;
   private final Ops ops;
+  private final TensorArena arena;
+  private @Nullable Weights gradients; // all of them
+  private @Nullable Weights turns; // parts that take turns in the same memory
 
   /// @param beta1 decay of the first moment, in [0, 1)
   /// @param beta2 decay of the second moment, in [0, 1)
@@ -38,6 +47,11 @@ public final class AdamW {
 
     /// The values of the RetMask recipe.
     public static final Options RETMASK = new Options(0.9, 0.95, 1e-8, 0.1, 1.0);
+
+    /// The largest norm as commands and recipes say it: 0 for no clipping, as with Hugging Face's Trainer.
+    public static double maxGradNorm(double said) {
+      return said == 0 ? Double.POSITIVE_INFINITY : said;
+    }
 
     public Options {
       if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1)
@@ -53,7 +67,7 @@ public final class AdamW {
 
   /// An optimiser before its first step: moments and gradients are zero.
   ///
-  /// @param parameters F32, changed in place by [#step]
+  /// @param parameters F32, changed in place
   /// @param arena memory of gradients and moments
   public AdamW(Weights parameters, Options options, Ops ops, TensorArena arena) {
     this(parameters, parameters, options, ops, arena);
@@ -61,26 +75,33 @@ public final class AdamW {
 
   /// The same for a model that reads its weights rounded.
   ///
-  /// @param parameters F32, changed in place by [#step]
-  /// @param stored of each tensor itself, or one in BF16, which [#step] overwrites
+  /// @param parameters F32, changed in place
+  /// @param stored of each tensor itself, or one in BF16, which is overwritten
   /// @param arena memory of gradients and moments
   public AdamW(Weights parameters, Weights stored, Options options, Ops ops, TensorArena arena) {
     this.parameters = parameters;
     this.stored = stored;
     this.options = options;
     this.ops = ops;
-    this.gradients = zeros(parameters, "grad.", arena);
-    this.firstMoments = zeros(parameters, "exp_avg.", arena);
-    this.secondMoments = zeros(parameters, "exp_avg_sq.", arena);
+    this.arena = arena;
+    this.firstMoments = parameters.map(t -> zeros("exp_avg.", t));
+    this.secondMoments = parameters.map(t -> zeros("exp_avg_sq.", t));
   }
 
-  private static Weights zeros(Weights like, String prefix, TensorArena arena) {
-    return like.map(t -> arena.floats(prefix + t.name(), t.shape().dims()));
+  private Tensor zeros(String prefix, Tensor like) {
+    return arena.floats(prefix + like.name(), like.shape().dims());
   }
 
-  /// What backward adds to; [#step] sets it back to zero.
+  /// What backward adds to; [#step] sets it back to zero. Takes its memory on the first call.
   public Weights gradients() {
-    return gradients;
+    Weights all = gradients;
+    if (all == null) {
+      Tensor embedding =
+          turns == null ? zeros("grad.", parameters.embedTokens()) : turns.embedTokens();
+      all = parameters.map(t -> t == parameters.embedTokens() ? embedding : zeros("grad.", t));
+      gradients = all;
+    }
+    return all;
   }
 
   /// Exponential average of the gradients, `m`.
@@ -96,7 +117,15 @@ public final class AdamW {
   /// Norm of all gradients together. The order of its sum is fixed, so it has the same bits on any
   /// number of threads.
   public double gradientNorm() {
-    return Math.sqrt(ops.sumOfSquares(gradients.tensors()));
+    return norm(ops.sumsOfSquares(gradients().tensors()));
+  }
+
+  private static double norm(double[] squares) {
+    double sum = 0;
+    for (double square : squares) { // not a stream's sum, which compensates
+      sum += square;
+    }
+    return Math.sqrt(sum);
   }
 
   /// What all gradients are multiplied by so that their norm stays below the largest allowed one.
@@ -110,11 +139,16 @@ public final class AdamW {
   /// @param gradientNorm of the gradients as they are, see [#gradientNorm]
   public void step(long step, double learningRate, double gradientNorm) {
     double scale = clipFactor(gradientNorm, options.maxGradNorm());
-    List<Tensor> ps = parameters.tensors();
-    List<Tensor> ws = stored.tensors();
-    List<Tensor> gs = gradients.tensors();
-    List<Tensor> ms = firstMoments.tensors();
-    List<Tensor> vs = secondMoments.tensors();
+    update(Weights::tensors, gradients(), step, learningRate, scale);
+  }
+
+  private void update(
+      Weights.Part part, Weights grads, long step, double learningRate, double scale) {
+    List<Tensor> ps = part.of(parameters);
+    List<Tensor> ws = part.of(stored);
+    List<Tensor> gs = part.of(grads);
+    List<Tensor> ms = part.of(firstMoments);
+    List<Tensor> vs = part.of(secondMoments);
     for (int i = 0; i < ps.size(); i++) {
       boolean matrix = ps.get(i).shape().rank() > 1; // norms and biases have rank 1
       AdamWStep scalars =
@@ -132,6 +166,103 @@ public final class AdamW {
         ops.adamW(ws.get(i), ps.get(i), gs.get(i), ms.get(i), vs.get(i), scalars);
       }
       ops.zero(gs.get(i));
+    }
+  }
+
+  /// Whether [#inBackward] can take the place of [#step] and saves memory: nothing is clipped, which
+  /// takes the norm of all gradients first, and there is no memory for all of them yet.
+  public boolean updatesInBackward() {
+    return options.maxGradNorm() == Double.POSITIVE_INFINITY && gradients == null;
+  }
+
+  /// One update of all parameters within the one backward that makes their gradients.
+  ///
+  /// @param step number of the update, from 1
+  public InBackward inBackward(long step, double learningRate) {
+    if (!updatesInBackward()) {
+      throw new IllegalStateException("adamw: an update within the backward, but " + options);
+    }
+    if (turns == null) {
+      turns = takingTurns();
+    }
+    return new InBackward(turns, step, learningRate);
+  }
+
+  /// Gradients of which only one part exists at a time: lm_head, the final norm, every layer and the
+  /// embedding lie in the same memory. A tied embedding, complete at the very end, has its own.
+  private Weights takingTurns() {
+    Weights w = parameters;
+    boolean tied = w.isTied();
+    long floats = tied ? 0 : Math.max(Room.floats(w.embedTokens()), Room.floats(w.lmHead()));
+    floats = Math.max(floats, Room.floats(w.norm()));
+    for (LayerWeights layer : w.layers()) {
+      floats = Math.max(floats, layer.tensors().stream().mapToLong(Room::floats).sum());
+    }
+    Tensor memory = arena.floats("grad", floats);
+    Tensor embedding =
+        tied ? zeros("grad.", w.embedTokens()) : new Room(memory).of(w.embedTokens());
+    return new Weights(
+        embedding,
+        w.layers().stream().map(layer -> layer.map(new Room(memory)::of)).toList(),
+        new Room(memory).of(w.norm()),
+        tied ? embedding : new Room(memory).of(w.lmHead()));
+  }
+
+  /// Cuts a tensor into gradients, one after the other.
+  private static final class Room {
+    private static final long ALIGNMENT = 64; // floats, what devices align tensors to
+
+    private final Tensor memory;
+    private long filled;
+
+    Room(Tensor memory) {
+      this.memory = memory;
+    }
+
+    /// What a gradient takes.
+    static long floats(Tensor like) {
+      return Math.ceilDiv(like.size(), ALIGNMENT) * ALIGNMENT;
+    }
+
+    Tensor of(Tensor like) {
+      Tensor part = memory.slice(filled, filled + like.size());
+      filled += floats(like);
+      return part.view(like.shape().dims()).named("grad." + like.name());
+    }
+  }
+
+  /// An update part by part, each as soon as its gradients are complete.
+  public final class InBackward {
+    private final Weights grads;
+    private final long step;
+    private final double learningRate;
+    private final Map<Tensor, Double> squares = new IdentityHashMap<>(); // by parameter
+
+    private InBackward(Weights grads, long step, double learningRate) {
+      this.grads = grads;
+      this.step = step;
+      this.learningRate = learningRate;
+    }
+
+    /// What the backward adds to, all zero. Its parts share memory.
+    public Weights gradients() {
+      return grads;
+    }
+
+    /// Updates a part, whose gradients are then zero again.
+    public void update(Weights.Part part) {
+      List<Tensor> ps = part.of(parameters);
+      double[] sums = ops.sumsOfSquares(part.of(grads));
+      for (int i = 0; i < sums.length; i++) {
+        squares.put(ps.get(i), sums[i]);
+      }
+      AdamW.this.update(part, grads, step, learningRate, 1);
+    }
+
+    /// Norm of all gradients together, with the bits of [AdamW#gradientNorm], once every part was
+    /// updated.
+    public double gradientNorm() {
+      return norm(parameters.tensors().stream().mapToDouble(squares::get).toArray());
     }
   }
 }

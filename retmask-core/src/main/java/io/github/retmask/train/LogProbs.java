@@ -10,6 +10,7 @@ import io.github.retmask.model.Weights;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.util.List;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /// Log-probabilities of labelled tokens, and gradients of losses over them. The lm_head reads the
@@ -45,6 +46,21 @@ public final class LogProbs {
       double stepUnits,
       GradientCheckpointing checkpointing,
       TensorArena step) {
+    return gradients(grads, dGates, model, batch, loss, stepUnits, checkpointing, step, _ -> {});
+  }
+
+  /// The same, with word of every part of `grads` that is complete: an lm_head of its own, then as
+  /// [Transformer#backward] says.
+  public static Loss.Part gradients(
+      Weights grads,
+      @Nullable List<Tensor> dGates,
+      Transformer model,
+      LabelledBatch batch,
+      Loss loss,
+      double stepUnits,
+      GradientCheckpointing checkpointing,
+      TensorArena step,
+      Consumer<Weights.Part> complete) {
     Keep keep =
         switch (checkpointing) {
           case ON -> Keep.LAYER_INPUTS;
@@ -69,10 +85,13 @@ public final class LogProbs {
       ops.tokenLogProbsBackward(
           dRows, grads.lmHead(), dLogps, p.rows(), lmHead, p.targets(), p.lse());
     }
+    if (!grads.isTied()) {
+      complete.accept(Weights.Part.LM_HEAD);
+    }
     Tensor dHidden =
         model.activation(step, "d_hidden", p.activations().hidden().shape().dims()); // [N,C]
     ops.scatterRows(dHidden, dRows, p.sources());
-    model.backward(grads, dGates, dHidden, p.activations(), step);
+    model.backward(grads, dGates, dHidden, p.activations(), step, complete);
     return part;
   }
 

@@ -17,7 +17,9 @@ import java.util.function.Function;
 
 /// Runs the optimiser steps of a [StepSource] over the F32 weights of a model, with a log and
 /// checkpoints in a folder. Beside a step's activations it holds 16 bytes per parameter: weight,
-/// gradient and both moments; with [Precision#BF16] 18, or 16 on a GPU whose memory is short.
+/// gradient and both moments; with [Precision#BF16] 18, or 16 on a GPU whose memory is short. Steps of
+/// one micro-batch whose gradients are not clipped need 12 bytes, or 14, and the gradients of one part
+/// of the model, see [TrainingStep].
 ///
 /// **Exact resume.** Whatever stopped a training, running it again into the same folder continues
 /// after the newest checkpoint and ends with the same weights and the same `metrics.jsonl`, byte
@@ -177,7 +179,8 @@ public final class Trainer implements AutoCloseable {
   /// @param listener hears of every step
   /// @throws IllegalArgumentException naming the options that differ from those the folder was
   ///   begun with
-  /// @throws ArithmeticException when loss or gradient are not finite; the last checkpoint stays
+  /// @throws ArithmeticException when loss or gradient are not finite; the last checkpoint stays,
+  ///   [#weights] may be broken
   /// @throws InterruptedException after a checkpoint, when the thread was interrupted
   /// @throws IOException when log, checkpoint or result cannot be written
   public void run(Path directory, TrainingStart start, Result result, TrainingListener listener)
@@ -232,39 +235,23 @@ public final class Trainer implements AutoCloseable {
   private Progress step(TrainingState state) {
     long index = state.step();
     List<MicroBatch> parts = source.step(index);
-    double units = 0;
-    for (MicroBatch part : parts) {
-      units += part.loss().units();
-    }
-    double loss = 0;
-    Map<String, Double> metrics = new LinkedHashMap<>();
-    long tokens = state.numTokens();
-    for (MicroBatch micro : parts) {
-      stepMemory.reset();
-      Loss.Part part =
-          LogProbs.gradients(
-              optimizer.gradients(),
-              null,
-              model,
-              micro.batch(),
-              micro.loss(),
-              units,
-              options.gradientCheckpointing(),
-              stepMemory);
-      loss += part.loss();
-      part.metrics().forEach((name, share) -> metrics.merge(name, share, Double::sum));
-      tokens += micro.batch().tokens();
-    }
-    double norm = optimizer.gradientNorm();
     double rate = options.schedule().at(index);
-    if (!Double.isFinite(loss) || !Double.isFinite(norm)) {
-      throw new ArithmeticException(
-          "training: step %d has loss %s and gradient norm %s at learning rate %s; the checkpoint before it is kept. Try a lower learning rate"
-              .formatted(index + 1, loss, norm, rate));
+    TrainingStep done =
+        TrainingStep.run(
+            model, optimizer, parts, options.gradientCheckpointing(), index + 1, rate, stepMemory);
+    long tokens = state.numTokens();
+    for (MicroBatch part : parts) {
+      tokens += part.batch().tokens();
     }
-    optimizer.step(index + 1, rate, norm);
     return new Progress(
-        index + 1, source.steps(), source.epoch(index + 1), loss, rate, norm, metrics, tokens);
+        index + 1,
+        source.steps(),
+        source.epoch(index + 1),
+        done.loss(),
+        rate,
+        done.gradNorm(),
+        done.metrics(),
+        tokens);
   }
 
   /// Everything that decides the result, by option name.

@@ -286,18 +286,15 @@ abstract class RowsContract extends OpContract {
   }
 
   @Test
-  void sumOfSquaresOfSeveralTensorsIsTheSumOfTheirs() {
+  void sumsOfSquaresOfSeveralTensorsAreTheirs() {
     List<Tensor> tensors =
         List.of(
             bench.f32("a", normal(11, 70_001), 70_001),
             bench.f32("b", normal(12, 3), 3),
             bench.f32("c", normal(13, 4 * 17), 4, 17));
-    double sum = 0;
-    for (Tensor x : tensors) {
-      sum += bench.ops.sumOfSquares(x);
-    }
-    assertThat(bench.ops.sumOfSquares(tensors)).isEqualTo(sum);
-    assertThat(bench.ops.sumOfSquares(List.of())).isZero();
+    double[] each = tensors.stream().mapToDouble(bench.ops::sumOfSquares).toArray();
+    assertThat(bench.ops.sumsOfSquares(tensors)).isEqualTo(each).doesNotContain(0);
+    assertThat(bench.ops.sumsOfSquares(List.of())).isEmpty();
   }
 
   @Test

@@ -11,8 +11,10 @@ import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.model.Weights;
 import io.github.retmask.random.SplitMix64;
+import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
+import io.github.retmask.train.StepSource.MicroBatch;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.DoubleUnaryOperator;
@@ -20,6 +22,8 @@ import org.assertj.core.api.SoftAssertions;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /// Gradients of a whole model against differences of its loss, under soft gates and every kind of
 /// head, for every sort of weight and for the gates themselves.
@@ -220,6 +224,73 @@ public abstract class GradientContract {
         }
       }
     }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"true, OFF, F32", "false, ON, F32", "true, ON, BF16", "false, OFF, BF16"})
+  void updatesWithinTheBackwardHaveTheBitsOfThoseAfterIt(
+      boolean tied, GradientCheckpointing checkpointing, Precision precision) {
+    assertThat(trained(tied, checkpointing, precision, true))
+        .usingRecursiveComparison()
+        .isEqualTo(trained(tied, checkpointing, precision, false));
+  }
+
+  /// Loss and gradient norm of three steps, then weights, what the model reads, and moments.
+  private List<Object> trained(
+      boolean tied, GradientCheckpointing checkpointing, Precision precision, boolean within) {
+    AdamW.Options unclipped = new AdamW.Options(0.9, 0.95, 1e-8, 0.1, Double.POSITIVE_INFINITY);
+    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL);
+        TensorArena step = ops.arena(TensorArena.Lifetime.STEP)) {
+      Weights mixed = MixedModel.weights(13, arena);
+      Tensor head = tied ? mixed.lmHead() : MixedModel.weights(14, arena).lmHead();
+      Weights weights = new Weights(mixed.embedTokens(), mixed.layers(), mixed.norm(), head);
+      Weights stored = precision == Precision.BF16 ? rounded(weights, arena) : weights;
+      AdamW optimizer = new AdamW(weights, stored, unclipped, ops, arena);
+      List<Object> seen = new ArrayList<>();
+      try (Transformer model = new Transformer(MixedModel.config(), stored, ops)) {
+        LabelledBatch batch = new LabelledBatch(ROWS, masks());
+        Loss loss = CrossEntropyLoss.over(batch);
+        for (int i = 1; i <= 3; i++) {
+          step.reset();
+          if (within) {
+            List<MicroBatch> only = List.of(new MicroBatch(batch, loss));
+            assertThat(optimizer.updatesInBackward()).isTrue();
+            seen.add(TrainingStep.run(model, optimizer, only, checkpointing, i, 0.01, step));
+          } else {
+            Loss.Part part =
+                LogProbs.gradients(
+                    optimizer.gradients(),
+                    null,
+                    model,
+                    batch,
+                    loss,
+                    loss.units(),
+                    checkpointing,
+                    step);
+            double norm = optimizer.gradientNorm();
+            optimizer.step(i, 0.01, norm);
+            seen.add(new TrainingStep(part.loss(), norm, part.metrics()));
+          }
+        }
+      }
+      for (Weights of :
+          List.of(weights, stored, optimizer.firstMoments(), optimizer.secondMoments())) {
+        of.tensors().forEach(t -> seen.add(t.toFloats()));
+      }
+      return seen;
+    }
+  }
+
+  private Weights rounded(Weights weights, TensorArena arena) {
+    return weights.map(
+        t -> {
+          if (t.shape().rank() == 1) {
+            return t;
+          }
+          Tensor to = arena.allocate(t.name(), DType.BF16, t.shape().dims());
+          ops.cast(to, t);
+          return to;
+        });
   }
 
   private static void assertSame(Weights got, Weights wanted) {

@@ -17,13 +17,17 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
 
 /// Training from scratch: it learns, it stops on broken numbers, and wherever it is killed it ends
 /// with the same files.
 class LanguageModelTrainerTest {
   private static final int STEPS = 7;
+  private static final int LONGEST = 8; // tokens of an example
   private static final AdamW.Options ADAMW = new AdamW.Options(0.9, 0.95, 1e-8, 0.1, 1);
 
   private final Ops ops = new Ops(new ReferenceBackend().open(1));
@@ -70,9 +74,17 @@ class LanguageModelTrainerTest {
             losses.get(6));
   }
 
-  @Test
-  void killedAfterAnyStepItEndsWithTheSameBytes() throws Exception {
-    LanguageModelTrainer.Options options = options(STEPS, 3, 2, 0.01);
+  /// Gradients summed over micro-batches and clipped; updates within the backward; now and then a step
+  /// of two micro-batches in between.
+  private static Stream<LanguageModelTrainer.Options> ways() {
+    return Stream.of(
+        options(STEPS, 3, 2, 0.01), unclipped(LONGEST * 3, 2), unclipped(LONGEST * 3 - 4, 2));
+  }
+
+  @ParameterizedTest
+  @MethodSource("ways")
+  void killedAfterAnyStepItEndsWithTheSameBytes(LanguageModelTrainer.Options options)
+      throws Exception {
     Path whole = folder.resolve("whole");
     train(whole, options, TrainingStart.RESUME, this::counting, p -> {});
     for (int kill = 1; kill <= STEPS; kill++) {
@@ -288,8 +300,10 @@ class LanguageModelTrainerTest {
                 .hasMessageContaining("another process is training into this folder"));
   }
 
-  @Test
-  void brokenNumbersStopTheTrainingAndKeepTheLastCheckpoint() throws Exception {
+  @ParameterizedTest
+  @MethodSource("ways")
+  void brokenNumbersStopTheTrainingAndKeepTheLastCheckpoint(LanguageModelTrainer.Options options)
+      throws Exception {
     Path out = folder.resolve("run");
     // a broken source, and where the numbers of step 6 begin
     ExampleSource source =
@@ -300,7 +314,6 @@ class LanguageModelTrainerTest {
           }
           return example;
         };
-    LanguageModelTrainer.Options options = options(STEPS, 1, 2, 0.01);
     for (int attempt = 0; attempt < 2; attempt++) {
       assertThatThrownBy(() -> train(out, options, TrainingStart.RESUME, source, p -> {}))
           .isInstanceOf(ArithmeticException.class)
@@ -319,7 +332,7 @@ class LanguageModelTrainerTest {
   private Example counting(long index) {
     SplitMix64 random = new SplitMix64(index);
     int start = random.nextInt(TinyModel.VOCAB);
-    int[] ids = new int[5 + random.nextInt(4)];
+    int[] ids = new int[LONGEST - random.nextInt(4)];
     for (int t = 0; t < ids.length; t++) {
       ids[t] = (start + t) % TinyModel.VOCAB;
     }
@@ -338,6 +351,19 @@ class LanguageModelTrainerTest {
             new LrSchedule.Constant(rate, 0),
             ADAMW,
             logEvery,
+            checkpointEvery,
+            GradientCheckpointing.OFF));
+  }
+
+  private static LanguageModelTrainer.Options unclipped(int microBatchTokens, int checkpointEvery) {
+    return new LanguageModelTrainer.Options(
+        STEPS,
+        3,
+        microBatchTokens,
+        new Trainer.Options(
+            new LrSchedule.Constant(0.01, 0),
+            new AdamW.Options(0.9, 0.95, 1e-8, 0.1, Double.POSITIVE_INFINITY),
+            3,
             checkpointEvery,
             GradientCheckpointing.OFF));
   }

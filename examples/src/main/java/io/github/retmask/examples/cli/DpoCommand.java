@@ -158,7 +158,7 @@ final class DpoCommand implements Callable<Integer> {
       names = "--max-grad-norm",
       paramLabel = "NORM",
       defaultValue = "1",
-      description = "Clip gradients to this norm (default: ${DEFAULT-VALUE}).")
+      description = "Clip gradients to this norm; 0: do not (default: ${DEFAULT-VALUE}).")
   private double maxGradNorm;
 
   @Option(
@@ -249,7 +249,12 @@ final class DpoCommand implements Callable<Integer> {
           GradientCheckpointing.of(gradientCheckpointing),
           seed,
           plan,
-          new AdamW.Options(recipe.beta1(), recipe.beta2(), recipe.eps(), weightDecay, maxGradNorm),
+          new AdamW.Options(
+              recipe.beta1(),
+              recipe.beta2(),
+              recipe.eps(),
+              weightDecay,
+              AdamW.Options.maxGradNorm(maxGradNorm)),
           logEvery,
           checkpointEvery,
           precision());

@@ -11,7 +11,8 @@ import io.github.retmask.train.CrossEntropyLoss;
 import io.github.retmask.train.Example;
 import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.LabelledBatch;
-import io.github.retmask.train.LogProbs;
+import io.github.retmask.train.StepSource.MicroBatch;
+import io.github.retmask.train.TrainingStep;
 import java.io.IOException;
 import java.util.List;
 
@@ -22,45 +23,40 @@ final class RetmaskTraining implements Training {
 
   private final Transformer model;
   private final AdamW optimizer;
-  private final TensorArena step;
+  private final TensorArena memory; // of a step
   private long steps;
 
   RetmaskTraining(ModelFolder folder, int threads) throws IOException {
     Ops ops = new Ops(Backends.open("vector", threads));
-    TensorArena memory = ops.arena(TensorArena.Lifetime.MODEL);
-    step = ops.arena(TensorArena.Lifetime.STEP);
+    TensorArena kept = ops.arena(TensorArena.Lifetime.MODEL);
+    memory = ops.arena(TensorArena.Lifetime.STEP);
     try (PretrainedModel file = PretrainedModel.open(folder.checkpoint(), ops)) {
       Weights weights =
           file.weights()
               .map(
                   t -> {
-                    var copy = memory.floats(t.name(), t.shape().dims());
+                    var copy = kept.floats(t.name(), t.shape().dims());
                     ops.cast(copy, t);
                     return copy;
                   });
       model = new Transformer(file.config(), weights, ops);
     }
-    optimizer = new AdamW(model.weights(), OPTIONS, ops, memory);
+    optimizer = new AdamW(model.weights(), OPTIONS, ops, kept);
   }
 
   @Override
   public double step(int tokens) {
-    step.reset();
     LabelledBatch batch =
         LabelledBatch.of(List.of(Example.of(Prompts.ids(tokens + 1))), model.noMask());
-    CrossEntropyLoss loss = CrossEntropyLoss.over(batch);
-    double value =
-        LogProbs.gradients(
-                optimizer.gradients(),
-                null,
-                model,
-                batch,
-                loss,
-                loss.units(),
-                GradientCheckpointing.OFF,
-                step)
-            .loss();
-    optimizer.step(++steps, LEARNING_RATE, optimizer.gradientNorm());
-    return value;
+    MicroBatch only = new MicroBatch(batch, CrossEntropyLoss.over(batch));
+    return TrainingStep.run(
+            model,
+            optimizer,
+            List.of(only),
+            GradientCheckpointing.OFF,
+            ++steps,
+            LEARNING_RATE,
+            memory)
+        .loss();
   }
 }

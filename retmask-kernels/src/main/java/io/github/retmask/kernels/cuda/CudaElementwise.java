@@ -91,18 +91,14 @@ final class CudaElementwise {
     return type.name().toLowerCase(Locale.ROOT);
   }
 
-  /// Sums that are added in the order of the tensors, after one wait. The parts of a sum depend on the
-  /// length alone, and so do the bits.
-  static double sumOfSquares(Gpu gpu, List<Tensor> tensors) {
+  /// The sum of every tensor, after one wait. The parts of a sum depend on the length alone, and so do
+  /// the bits.
+  static double[] sumsOfSquares(Gpu gpu, List<Tensor> tensors) {
     long sums = gpu.scratch((long) tensors.size() * Double.BYTES);
     for (int i = 0; i < tensors.size(); i++) {
       sumOfSquares(gpu, sums + (long) i * Double.BYTES, tensors.get(i));
     }
-    double sum = 0;
-    for (double one : gpu.downloadDoubles(sums, tensors.size())) {
-      sum += one;
-    }
-    return sum;
+    return gpu.downloadDoubles(sums, tensors.size());
   }
 
   private static void sumOfSquares(Gpu gpu, long sum, Tensor x) {

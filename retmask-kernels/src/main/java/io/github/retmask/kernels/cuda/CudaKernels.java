@@ -116,12 +116,12 @@ final class CudaKernels implements Kernels {
 
   @Override
   public synchronized double sumOfSquares(Tensor x) {
-    return sumOfSquares(List.of(x));
+    return sumsOfSquares(List.of(x))[0];
   }
 
   @Override
-  public synchronized double sumOfSquares(List<Tensor> tensors) {
-    return CudaElementwise.sumOfSquares(op(), tensors);
+  public synchronized double[] sumsOfSquares(List<Tensor> tensors) {
+    return CudaElementwise.sumsOfSquares(op(), tensors);
   }
 
   @Override
