@@ -148,6 +148,12 @@ class AdamWTest {
   }
 
   @Test
+  void aNormOfZeroSaysNoClipping() {
+    assertThat(AdamW.Options.maxGradNorm(0)).isEqualTo(Double.POSITIVE_INFINITY);
+    assertThat(AdamW.Options.maxGradNorm(0.5)).isEqualTo(0.5);
+  }
+
+  @Test
   void gradientsAreZeroAfterAStep() {
     try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
       AdamW adamW = new AdamW(TinyModel.weights(false, 3, arena), plain(0), ops, arena);
