@@ -51,7 +51,7 @@ final class DecodeAttention {
   private final Visible[] visible; // [kv head][lane]
   private final int[] from; // [kv head], first key of the block that is seen
   private final int[] end; // [kv head]
-  private float touched; // keeps the compiler from leaving out the reads
+  private int touched; // keeps the compiler from leaving out the reads
 
   /// @param spans that some head sees, the first one's index
   /// @param group first of `[spans + 1][kv heads]` groups of partial sums; the last are of all spans
@@ -93,9 +93,10 @@ final class DecodeAttention {
             scratch.floats(OUT, groups * room * call.headDim()),
             room,
             new boolean[groups]);
-    // A task of some kv heads reads pieces of rows, which take longer: only where threads would
-    // idle.
-    long wanted = Math.ceilDiv((long) pool.threads() * SPAN, Math.max(1, keys));
+    // A task of some kv heads reads pieces of rows, which takes a third longer: only where threads
+    // would idle for more than a quarter of the time.
+    long busy = (long) pool.threads() * SPAN; // keys
+    long wanted = 4 * keys >= 3 * busy ? 1 : Math.ceilDiv(busy, Math.max(1, keys));
     int cuts = (int) Math.min(Math.min(wanted, pool.threads()), call.kvHeads());
     List<Task> tasks = new ArrayList<>();
     for (Row row : rows) {

@@ -237,15 +237,15 @@ final class DecodeTiles {
     }
   }
 
-  /// Reads a float of every cache line, in the order of memory, so that the lines stream in at full
+  /// Reads a word of every cache line, in the order of memory, so that the lines stream in at full
   /// speed; the products then find them in the cache.
   ///
   /// @return what was read, to be used
-  static float touch(MemorySegment segment, long at, int bytes) {
-    MemorySegment floats = OffHeap.cast(segment);
-    float sum = 0;
+  static int touch(MemorySegment segment, long at, int bytes) {
+    MemorySegment words = OffHeap.cast(segment);
+    int sum = 0;
     for (int i = 0; i < bytes; i += LINE) {
-      sum += floats.get(Lanes.F32, at + i);
+      sum += words.get(Lanes.I32, at + i);
     }
     return sum;
   }
