@@ -14,7 +14,8 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 
-/// A running [EngineMain], seen from the program that compares. Flags of this JVM that begin with
+/// A running [EngineMain], seen from the program that compares. It has the collector of
+/// `examples/retmask`, unless this JVM was told which one to use; flags of this JVM that begin with
 /// `-XX` hold for it too.
 final class EngineProcess implements AutoCloseable {
   private final String engine;
@@ -41,9 +42,14 @@ final class EngineProcess implements AutoCloseable {
     command.addAll(List.of("--add-modules", "jdk.incubator.vector"));
     command.addAll(List.of("--enable-native-access=ALL-UNNAMED", JlamaGeneration.BATCH));
     command.add("--sun-misc-unsafe-memory-access=allow");
-    ManagementFactory.getRuntimeMXBean().getInputArguments().stream()
-        .filter(flag -> flag.startsWith("-XX"))
-        .forEach(command::add);
+    List<String> flags =
+        ManagementFactory.getRuntimeMXBean().getInputArguments().stream()
+            .filter(flag -> flag.startsWith("-XX"))
+            .toList();
+    if (flags.stream().noneMatch(flag -> flag.matches("-XX:\\+Use\\w+GC"))) {
+      command.addAll(List.of("-XX:+UseSerialGC", "-XX:MaxNewSize=64m"));
+    }
+    command.addAll(flags);
     command.addAll(List.of("-cp", System.getProperty("java.class.path")));
     command.addAll(List.of(EngineMain.class.getName(), work, engine));
     command.addAll(args);
