@@ -58,14 +58,14 @@ public record MemoryPlan(long weights, long keysValues, long activations) {
   }
 
   /// What a forward over `tokens` tokens keeps at a time, see `LayerActivations`, and the logits of
-  /// `rows` of them. The arena of a step holds up to a quarter more than it gave out.
+  /// `rows` of them. The arena of a step holds up to a sixteenth more than it gave out.
   private static long stepBytes(ModelConfig c, int tokens, int rows) {
     long perToken =
         11L * c.hiddenSize()
             + 3L * c.intermediateSize()
             + (4L * c.heads() + 3L * c.kvHeads()) * c.headDim();
     long logits = (long) rows * (c.vocabSize() + c.hiddenSize());
-    return (perToken * tokens + logits) * Float.BYTES / 4 * 5;
+    return (perToken * tokens + logits) * Float.BYTES / 16 * 17;
   }
 
   /// Cos and sin, each `[P, R/2]`, of every kind of layer. The tables grow by doubling.
