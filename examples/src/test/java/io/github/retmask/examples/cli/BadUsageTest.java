@@ -116,6 +116,9 @@ class BadUsageTest {
           2 | dpo LLAMA --pairs DIR/p --out DIR/o --beta -1 | beta
           2 | dpo LLAMA --pairs DIR/p --out DIR/o --learning-rate 0 | peak 0.0
           2 | dpo LLAMA --pairs DIR/p --out DIR/o --batch-size 0 | 0 pairs
+          2 | dpo LLAMA --pairs DIR/p --out DIR/o --max-grad-norm -1 | max gradient norm -1.0
+          2 | dpo LLAMA --pairs DIR/p --out DIR/o --max-grad-norm NaN | max gradient norm NaN
+          2 | dpo LLAMA --pairs DIR/p --out DIR/o --max-grad-norm none | --max-grad-norm
           2 | dpo LLAMA --pairs DIR/p --out DIR/o --schedule steps | --schedule "steps": want cosine
           2 | dpo LLAMA --pairs DIR/p --out DIR/o --eos never | --eos "never": want once or appended
           1 | train DIR/none --out DIR/o | no such file

@@ -74,6 +74,29 @@ class TrainingCommandsTest {
   }
 
   @Test
+  void aLargestGradientNormOfZeroIsNone() throws IOException {
+    Path recipe = Planted.recipe(dir.resolve("recipe.json"), 2);
+    Path pairs = dir.resolve("pairs.jsonl");
+    Files.writeString(
+        pairs,
+        "{\"id\": \"a\", \"prompt_ids\": [1, 2], \"chosen_ids\": [2], \"rejected_ids\": [3]}\n");
+    for (String norm : List.of("0", "1e30")) {
+      Path withNorm = dir.resolve(norm + ".json");
+      Files.writeString(
+          withNorm,
+          Files.readString(recipe)
+              .replace("\"steps\"", "\"max_grad_norm\": %s, \"steps\"".formatted(norm)));
+      Cli.ok("train", withNorm, "--out", dir.resolve(norm + "/train"));
+      Path out = dir.resolve(norm + "/dpo");
+      Cli.ok("dpo", Planted.MODEL, "--pairs", pairs, "--out", out, "--max-grad-norm", norm);
+    }
+    for (String file : List.of("train/model.safetensors", "dpo/model.safetensors")) {
+      assertThat(dir.resolve("0").resolve(file))
+          .hasSameBinaryContentAs(dir.resolve("1e30").resolve(file));
+    }
+  }
+
+  @Test
   void anotherRecipeInTheSameFolderIsRefused() throws IOException {
     Path model = dir.resolve("model");
     Cli.ok("train", Planted.recipe(dir.resolve("recipe.json"), 2), "--out", model);
