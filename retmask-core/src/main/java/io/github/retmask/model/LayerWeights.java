@@ -1,7 +1,6 @@
 package io.github.retmask.model;
 
 import io.github.retmask.tensor.Tensor;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
@@ -34,13 +33,7 @@ public record LayerWeights(
 
   /// Every tensor, in the order of [#map].
   public List<Tensor> tensors() {
-    List<Tensor> all = new ArrayList<>();
-    map(
-        t -> {
-          all.add(t);
-          return t;
-        });
-    return all;
+    return Weights.visited(this::map);
   }
 
   /// The same structure with every tensor replaced.

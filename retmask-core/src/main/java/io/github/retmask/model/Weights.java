@@ -3,6 +3,7 @@ package io.github.retmask.model;
 import io.github.retmask.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Function;
 import java.util.function.UnaryOperator;
 
 /// All weights of a decoder, under their checkpoint names. The same record holds parameters,
@@ -20,8 +21,13 @@ public record Weights(Tensor embedTokens, List<LayerWeights> layers, Tensor norm
 
   /// Every tensor once, in a fixed order.
   public List<Tensor> tensors() {
+    return visited(this::map);
+  }
+
+  /// Every tensor that is handed to a change, in that order.
+  static List<Tensor> visited(Function<UnaryOperator<Tensor>, ?> map) {
     List<Tensor> all = new ArrayList<>();
-    map(
+    map.apply(
         t -> {
           all.add(t);
           return t;

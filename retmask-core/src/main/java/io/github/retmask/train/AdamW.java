@@ -15,7 +15,8 @@ import org.jspecify.annotations.Nullable;
 /// gradient norm. Gradients and both moments have the structure of the weights.
 ///
 /// An update comes after all gradients are there, [#step], or part by part within the backward that
-/// makes them, [#inBackward], to the same bits and with memory for the gradients of one part.
+/// makes them, [#inBackward], to the same bits and with memory for the gradients of one part and of a
+/// tied embedding.
 ///
 /// Decoupled decay applies to matrices, the embedding among them, and spares norms and biases: the
 /// rule of Hugging Face's Trainer.
@@ -180,7 +181,9 @@ public final class AdamW {
   /// @param step number of the update, from 1
   public InBackward inBackward(long step, double learningRate) {
     if (!updatesInBackward()) {
-      throw new IllegalStateException("adamw: an update within the backward, but " + options);
+      throw new IllegalStateException(
+          "adamw: an update within the backward wants no clipping and no gradients() before it: %s, %s"
+              .formatted(options, gradients == null ? "none" : "all gradients"));
     }
     if (turns == null) {
       turns = takingTurns();

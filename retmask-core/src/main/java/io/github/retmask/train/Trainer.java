@@ -18,8 +18,8 @@ import java.util.function.Function;
 /// Runs the optimiser steps of a [StepSource] over the F32 weights of a model, with a log and
 /// checkpoints in a folder. Beside a step's activations it holds 16 bytes per parameter: weight,
 /// gradient and both moments; with [Precision#BF16] 18, or 16 on a GPU whose memory is short. Steps of
-/// one micro-batch whose gradients are not clipped need 12 bytes, or 14, and the gradients of one part
-/// of the model, see [TrainingStep].
+/// one micro-batch whose gradients are not clipped need 12 bytes, or 14, and the gradients of the
+/// largest part of the model and of a tied embedding, see [TrainingStep].
 ///
 /// **Exact resume.** Whatever stopped a training, running it again into the same folder continues
 /// after the newest checkpoint and ends with the same weights and the same `metrics.jsonl`, byte

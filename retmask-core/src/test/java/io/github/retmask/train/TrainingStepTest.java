@@ -95,12 +95,18 @@ class TrainingStepTest {
   }
 
   @Test
-  void anUpdateWithinTheBackwardRefusesToClip() {
+  void anUpdateWithinTheBackwardRefusesToClipOrToTakeMoreMemory() {
     try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
-      AdamW optimizer = new AdamW(TinyModel.weights(true, 1, arena), clippedTo(1), ops, arena);
-      assertThatThrownBy(() -> optimizer.inBackward(1, 0.01))
+      Weights weights = TinyModel.weights(true, 1, arena);
+      AdamW clips = new AdamW(weights, clippedTo(1), ops, arena);
+      assertThatThrownBy(() -> clips.inBackward(1, 0.01))
           .isInstanceOf(IllegalStateException.class)
-          .hasMessageContaining("maxGradNorm=1.0");
+          .hasMessageContaining("maxGradNorm=1.0], none");
+      AdamW holdsAll = new AdamW(weights, clippedTo(NONE), ops, arena);
+      var _ = holdsAll.gradients();
+      assertThatThrownBy(() -> holdsAll.inBackward(1, 0.01))
+          .isInstanceOf(IllegalStateException.class)
+          .hasMessageContaining("maxGradNorm=Infinity], all gradients");
     }
   }
 }
