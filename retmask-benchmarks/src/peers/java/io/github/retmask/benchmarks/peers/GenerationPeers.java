@@ -86,8 +86,10 @@ final class GenerationPeers implements PeerProgram {
     String[] want = Arrays.copyOfRange(ours, skip, Math.min(ours.length, skip + tokens));
     answers.forEach(
         (engine, rounds) -> {
-          for (String[] said :
-              engine.equals(LimitGeneration.ENGINE) ? List.<String[]>of() : rounds) {
+          if (engine.equals(LimitGeneration.ENGINE)) {
+            return;
+          }
+          for (String[] said : rounds) {
             String[] got = Arrays.copyOfRange(said, skip, Math.min(said.length, skip + tokens));
             if (!Arrays.equals(got, want)) {
               contest.remove(
