@@ -71,19 +71,23 @@ class VectorMatmulTest {
   }
 
   /// Weights that a program keeps on the heap are read another way.
-  @Test
-  void weightsOnTheHeapGiveTheSameBits() {
+  @ParameterizedTest
+  @CsvSource({
+    "3, 21", // dot products
+    "24, 48" // packed: whole blocks, which off the heap are transposed where they lie
+  })
+  void weightsOnTheHeapGiveTheSameBits(int n, int o) {
     try (Kernels kernels = new VectorKernels(2);
         TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
-      Tensor x = random(arena, 1, 3, 600);
-      Tensor w = random(arena, 2, 21, 600);
+      Tensor x = random(arena, 1, n, 600);
+      Tensor w = random(arena, 2, o, 600);
       byte[] bytes = w.segment().toArray(ValueLayout.JAVA_BYTE);
       Tensor heap = Tensor.host("w", DType.F32, w.shape(), MemorySegment.ofArray(bytes));
-      Tensor want = arena.floats("want", 3, 21);
-      Tensor out = arena.floats("out", 3, 21);
+      Tensor want = arena.floats("want", n, o);
+      Tensor out = arena.floats("out", n, o);
       kernels.matmul(want, x, w, null);
       kernels.matmul(out, x, heap, null);
-      TensorAssert.assertThat("out", out.toFloats(), 3, 21).hasBits(want.toFloats());
+      TensorAssert.assertThat("out", out.toFloats(), n, o).hasBits(want.toFloats());
     }
   }
 
