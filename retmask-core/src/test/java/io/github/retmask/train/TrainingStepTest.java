@@ -109,4 +109,32 @@ class TrainingStepTest {
           .hasMessageContaining("maxGradNorm=Infinity], all gradients");
     }
   }
+
+  @ParameterizedTest
+  @ValueSource(doubles = {1, NONE})
+  void gradientsThatAreNotFiniteEndTheTrainingThoughTheLossIs(double maxGradNorm) {
+    ModelConfig config = MixedModel.config();
+    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL);
+        TensorArena step = ops.arena(TensorArena.Lifetime.STEP)) {
+      Weights weights = weights(config, true, arena);
+      AdamW optimizer = new AdamW(weights, clippedTo(maxGradNorm), ops, arena);
+      Weights grads =
+          optimizer.updatesInBackward()
+              ? optimizer.inBackward(1, 0.01).gradients()
+              : optimizer.gradients();
+      grads.embedTokens().set(0, Float.NaN);
+      try (Transformer model = new Transformer(config, weights, ops)) {
+        LabelledBatch batch = LabelledBatch.of(List.of(Example.of(3, 1, 4, 1)), model.noMask());
+        List<MicroBatch> only = List.of(new MicroBatch(batch, CrossEntropyLoss.over(batch)));
+        assertThatThrownBy(
+                () ->
+                    TrainingStep.run(
+                        model, optimizer, only, GradientCheckpointing.OFF, 1, 0.01, step))
+            .isInstanceOf(ArithmeticException.class)
+            .hasMessageContaining("gradient norm NaN")
+            .message()
+            .doesNotContain("loss NaN");
+      }
+    }
+  }
 }
