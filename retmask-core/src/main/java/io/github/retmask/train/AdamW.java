@@ -87,13 +87,17 @@ public final class AdamW {
     this.arena = arena;
     this.firstMoments = parameters.map(t -> zeros("exp_avg.", t));
     this.secondMoments = parameters.map(t -> zeros("exp_avg_sq.", t));
+    if (options.maxGradNorm() < Double.POSITIVE_INFINITY) {
+      var _ = gradients(); // always needed: memory that is short shows now
+    }
   }
 
   private Tensor zeros(String prefix, Tensor like) {
     return arena.floats(prefix + like.name(), like.shape().dims());
   }
 
-  /// What backward adds to; [#step] sets it back to zero. Takes its memory on the first call.
+  /// What backward adds to; [#step] sets it back to zero. Without clipping they take their memory on
+  /// the first call.
   public Weights gradients() {
     Weights all = gradients;
     if (all == null) {

@@ -36,8 +36,10 @@ class TrainingStepTest {
     try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL);
         TensorArena step = ops.arena(TensorArena.Lifetime.STEP)) {
       Weights weights = weights(config, tied, arena);
-      AdamW optimizer = new AdamW(weights, clippedTo(maxGradNorm), ops, arena);
       long before = arena.usedBytes();
+      AdamW optimizer = new AdamW(weights, clippedTo(maxGradNorm), ops, arena);
+      before +=
+          Float.BYTES * (padded(optimizer.firstMoments()) + padded(optimizer.secondMoments()));
       try (Transformer model = new Transformer(config, weights, ops)) {
         LabelledBatch batch = LabelledBatch.of(List.of(Example.of(3, 1, 4, 1)), model.noMask());
         MicroBatch one = new MicroBatch(batch, CrossEntropyLoss.over(batch));
@@ -71,6 +73,10 @@ class TrainingStepTest {
     assertThat(gradientFloats(tied, 4, NONE, 1, 1)).isEqualTo(floats);
   }
 
+  private static long padded(Weights weights) {
+    return weights.tensors().stream().mapToLong(t -> padded(t, 16)).sum();
+  }
+
   private static long padded(LayerWeights layer) {
     return layer.tensors().stream().mapToLong(t -> padded(t, 64)).sum();
   }
@@ -88,6 +94,12 @@ class TrainingStepTest {
   }
 
   @Test
+  void whoClipsTakesTheMemoryOfAllGradientsAtOnce() {
+    assertThat(gradientFloats(true, 2, 1)).isEqualTo(gradientFloats(true, 2, 1, 1));
+    assertThat(gradientFloats(true, 2, NONE)).isZero();
+  }
+
+  @Test
   void stepsOfEitherKindTakeLittleMoreThanAllGradients() {
     long layer = gradientFloats(false, 1, NONE, 1);
     assertThat(gradientFloats(true, 2, NONE, 1, 2, 1))
@@ -101,7 +113,7 @@ class TrainingStepTest {
       AdamW clips = new AdamW(weights, clippedTo(1), ops, arena);
       assertThatThrownBy(() -> clips.inBackward(1, 0.01))
           .isInstanceOf(IllegalStateException.class)
-          .hasMessageContaining("maxGradNorm=1.0], none");
+          .hasMessageContaining("maxGradNorm=1.0], all gradients");
       AdamW holdsAll = new AdamW(weights, clippedTo(NONE), ops, arena);
       var _ = holdsAll.gradients();
       assertThatThrownBy(() -> holdsAll.inBackward(1, 0.01))

@@ -6,14 +6,13 @@ import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorShuffle;
 import jdk.incubator.vector.VectorSpecies;
 
-/// Transposes matrices in heap arrays, a block of 8 x 8 at a time.
+/// Transposes matrices into heap arrays, a block of 8 x 8 at a time.
 final class Panels {
   /// Columns of a panel of attention, and its row length: as a constant it lets the compiler drop
   /// bounds checks.
   static final int COLUMNS = 64;
 
-  // A block of 8 x 8 is transposed in three rounds: round d swaps, between the rows i and i + d,
-  // the
+  // A block of 8 x 8 is transposed in three rounds: round d swaps, between rows i and i + d, the
   // elements whose columns differ from them in bit d.
   private static final VectorSpecies<Float> EIGHT = FloatVector.SPECIES_256;
   private static final VectorShuffle<Float> ROTATE_4 = rotate(4);
@@ -56,6 +55,7 @@ final class Panels {
   ///
   /// @param toRow distance of columns, within a block, in `to`
   /// @param toBlock distance of blocks of eight columns in `to`
+  /// @param from off the heap
   /// @param at byte of the first row
   /// @param rowBytes distance of rows in `from`
   static void transposeEight(
