@@ -155,9 +155,11 @@ public final class RooflineProbe {
   }
 
   private static float read(MemorySegment memory, long from, long to) {
+    long bytes = STRETCH * Float.BYTES;
+    long part = (to - from) / 4 / bytes * bytes;
     float sum = 0;
-    for (long at = from; at < to; at += STRETCH * Float.BYTES) {
-      sum += sum(memory, at);
+    for (long at = from; at < from + part; at += bytes) {
+      sum += sum(memory, at, part);
     }
     return sum;
   }
@@ -177,19 +179,19 @@ public final class RooflineProbe {
     return s0.add(s1).add(s2).add(s3).reduceLanes(VectorOperators.ADD);
   }
 
-  /// Weights may be any bits, NaN among them: integers are summed.
-  private static float sum(MemorySegment memory, long at) {
+  /// Four streams, a part apart. Weights may be any bits, NaN among them: integers are summed.
+  private static float sum(MemorySegment memory, long at, long part) {
     int width = INTS.length();
     IntVector s0 = IntVector.zero(INTS);
     IntVector s1 = s0;
     IntVector s2 = s0;
     IntVector s3 = s0;
-    for (int i = 0; i < STRETCH; i += 4 * width) {
+    for (int i = 0; i < STRETCH; i += width) {
       long from = at + i * 4L;
       s0 = s0.add(IntVector.fromMemorySegment(INTS, memory, from, LE));
-      s1 = s1.add(IntVector.fromMemorySegment(INTS, memory, from + 4L * width, LE));
-      s2 = s2.add(IntVector.fromMemorySegment(INTS, memory, from + 8L * width, LE));
-      s3 = s3.add(IntVector.fromMemorySegment(INTS, memory, from + 12L * width, LE));
+      s1 = s1.add(IntVector.fromMemorySegment(INTS, memory, from + part, LE));
+      s2 = s2.add(IntVector.fromMemorySegment(INTS, memory, from + 2 * part, LE));
+      s3 = s3.add(IntVector.fromMemorySegment(INTS, memory, from + 3 * part, LE));
     }
     return s0.add(s1).add(s2).add(s3).reduceLanes(VectorOperators.ADD);
   }
