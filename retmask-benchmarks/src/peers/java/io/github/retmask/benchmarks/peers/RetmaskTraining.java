@@ -12,6 +12,7 @@ import io.github.retmask.train.Example;
 import io.github.retmask.train.GradientCheckpointing;
 import io.github.retmask.train.LabelledBatch;
 import io.github.retmask.train.StepSource.MicroBatch;
+import io.github.retmask.train.Trainer;
 import io.github.retmask.train.TrainingStep;
 import java.io.IOException;
 import java.util.List;
@@ -31,14 +32,7 @@ final class RetmaskTraining implements Training {
     TensorArena kept = ops.arena(TensorArena.Lifetime.MODEL);
     memory = ops.arena(TensorArena.Lifetime.STEP);
     try (PretrainedModel file = PretrainedModel.open(folder.checkpoint(), ops)) {
-      Weights weights =
-          file.weights()
-              .map(
-                  t -> {
-                    var copy = kept.floats(t.name(), t.shape().dims());
-                    ops.cast(copy, t);
-                    return copy;
-                  });
+      Weights weights = Trainer.copy(file.weights(), ops, kept);
       model = new Transformer(file.config(), weights, ops);
     }
     optimizer = new AdamW(model.weights(), OPTIONS, ops, kept);
