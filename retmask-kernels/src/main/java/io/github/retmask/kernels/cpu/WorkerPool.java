@@ -3,17 +3,21 @@ package io.github.retmask.kernels.cpu;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
 
 /// A fixed set of threads that share out the tasks of one call after the other. The caller is one of
 /// them. Which thread takes a task is left to chance, so no result may depend on it.
 ///
-/// Decoding with a small model makes thousands of calls a second: idle threads spin for some
-/// microseconds before they park, and a thread that wakes too late finds nothing left to do and is
-/// not waited for. One call at a time; the owner of the pool sees to that.
+/// Decoding with a small model makes thousands of calls a second: idle threads stay awake for a
+/// while before they park, and a thread that wakes too late finds nothing left to do and is not
+/// waited for. One call at a time; the owner of the pool sees to that.
 final class WorkerPool implements AutoCloseable {
-  /// About 40 to 80 microseconds of pause instructions.
+  /// Some 30 microseconds of pause instructions.
   private static final int SPINS = 1200;
+
+  /// Nanoseconds after that in which a thread offers its processor to others and stays awake.
+  private static final long PATIENCE = 1_000_000;
 
   private final Worker[] workers; // all but the caller
   private final Scratch callerScratch = new Scratch();
@@ -91,6 +95,20 @@ final class WorkerPool implements AutoCloseable {
         });
   }
 
+  /// Waits for what is soon to happen.
+  private static void stayAwake(BooleanSupplier happened) {
+    for (int spin = 0; spin < SPINS; spin++) {
+      if (happened.getAsBoolean()) {
+        return;
+      }
+      Thread.onSpinWait();
+    }
+    long begin = System.nanoTime();
+    while (!happened.getAsBoolean() && System.nanoTime() - begin < PATIENCE) {
+      Thread.yield();
+    }
+  }
+
   /// A range of items.
   interface Range {
     void run(long from, long to, Scratch scratch);
@@ -136,9 +154,7 @@ final class WorkerPool implements AutoCloseable {
     }
 
     void await() {
-      for (int spin = 0; spin < SPINS && done.get() < tasks; spin++) {
-        Thread.onSpinWait();
-      }
+      stayAwake(() -> done.get() == tasks);
       boolean interrupted = false;
       while (done.get() < tasks) {
         callerParked = true;
@@ -189,18 +205,20 @@ final class WorkerPool implements AutoCloseable {
       }
     }
 
+    private static boolean isOther(@Nullable Job job, @Nullable Job last) {
+      return job != null && job != last;
+    }
+
     /// Waits for the current job to become another one than `last`; null means none.
     private @Nullable Job awaitOther(@Nullable Job last) {
-      for (int spin = 0; spin < SPINS; spin++) {
-        Job job = current;
-        if (job != last && job != null) {
-          return job;
-        }
-        Thread.onSpinWait();
+      stayAwake(() -> isOther(current, last));
+      Job job = current;
+      if (isOther(job, last)) {
+        return job;
       }
       parked = true;
-      Job job = current;
-      while ((job == last || job == null) && !closed) {
+      job = current;
+      while (!isOther(job, last) && !closed) {
         LockSupport.park(WorkerPool.this);
         job = current;
       }
