@@ -377,20 +377,30 @@ final class DecodeAttention {
     }
   }
 
-  /// Adds weights times values of all kv heads, eight values after the other.
+  /// Adds weights times values of all kv heads.
   private void values(int block) {
     touch(call.v(), block);
-    for (int eight = 0; eight < KEYS; eight += DecodeTiles.KEYS) {
-      for (int kvHead = kvFrom; kvHead < kvTo; kvHead++) {
-        int low = Math.max(eight, from[kvHead - kvFrom]);
-        int high = Math.min(eight + DecodeTiles.KEYS, end[kvHead - kvFrom]);
-        if (high - low == DecodeTiles.KEYS && allSee(kvHead, block + low, block + high)) {
-          allValues(kvHead, group(kvHead), block, low);
-        } else if (low < high) {
-          someValues(kvHead, group(kvHead), block, low, high);
+    for (int kvHead = kvFrom; kvHead < kvTo; kvHead++) {
+      int low = from[kvHead - kvFrom];
+      int high = end[kvHead - kvFrom];
+      if (low < high && allSee(kvHead, block + low, block + high)) {
+        allValues(kvHead, block, low, high);
+        continue;
+      }
+      // Where heads of one kv head see different keys, most eights are still seen by all or none.
+      for (int key = low; key < high; key = nextEight(key)) {
+        int next = Math.min(high, nextEight(key));
+        if (allSee(kvHead, block + key, block + next)) {
+          allValues(kvHead, block, key, next);
+        } else {
+          someValues(kvHead, block, key, next);
         }
       }
     }
+  }
+
+  private static int nextEight(int key) {
+    return key / 8 * 8 + 8;
   }
 
   /// Whether the lanes that attend see all keys in `[from, to)`.
@@ -404,29 +414,35 @@ final class DecodeAttention {
     return true;
   }
 
-  /// Eight values for all lanes; what becomes of lanes that do not attend is not used.
-  private void allValues(int kvHead, int group, int block, int low) {
+  /// The values `[low, high)` of a block for all lanes; what becomes of lanes that do not attend is
+  /// not used.
+  private void allValues(int kvHead, int block, int low, int high) {
     int headDim = call.headDim();
-    long rowBytes = call.kvRowBytes();
-    for (int j = low; j < low + DecodeTiles.KEYS; j += DecodeTiles.VALUES) {
-      long at = call.kvAt(row.row, block + j, kvHead);
-      for (int lane = 0; lane < lanes; lane += DecodeTiles.VALUES) {
-        int weights = ((kvHead - kvFrom) * (KEYS + 1) + j) * COLUMNS + lane;
-        int to = outAt(group, lane);
-        DecodeTiles.values4(call.v(), at, rowBytes, score, weights, out, to, headDim);
-      }
+    long at = call.kvAt(row.row, block + low, kvHead);
+    for (int lane = 0; lane < lanes; lane += DecodeTiles.VALUES) {
+      int weights = ((kvHead - kvFrom) * (KEYS + 1) + low) * COLUMNS + lane;
+      DecodeTiles.values(
+          call.v(),
+          at,
+          call.kvRowBytes(),
+          score,
+          weights,
+          high - low,
+          out,
+          outAt(group(kvHead), lane),
+          headDim);
     }
   }
 
   /// The values `[low, high)` of a block for the lanes that see them.
-  private void someValues(int kvHead, int group, int block, int low, int high) {
+  private void someValues(int kvHead, int block, int low, int high) {
     int headDim = call.headDim();
     for (int j = low; j < high; j++) {
       long at = call.kvAt(row.row, block + j, kvHead);
       for (int lane = 0; lane < lanes; lane++) {
         if (attends(kvHead, lane) && visible(kvHead, lane).sees(position(lane), block + j)) {
           float weight = score[((kvHead - kvFrom) * (KEYS + 1) + j) * COLUMNS + lane];
-          DecodeTiles.values1(call.v(), at, weight, out, outAt(group, lane), headDim);
+          DecodeTiles.value(call.v(), at, weight, out, outAt(group(kvHead), lane), headDim);
         }
       }
     }

@@ -18,7 +18,7 @@ final class DecodeTiles {
   /// Keys of a tile of scores.
   static final int KEYS = 8;
 
-  /// Keys and lanes of a tile of values.
+  /// Lanes of a tile of values.
   static final int VALUES = 4;
 
   /// Lanes of a vector of scores: few are in use, and vectors of 512 bits take longer.
@@ -152,73 +152,120 @@ final class DecodeTiles {
     sum.intoArray(sums, sumsAt);
   }
 
-  /// `out[lane][d] += sum_key weights[key][lane] v[key][d]` for four keys and four lanes.
+  /// `out[lane][d] += sum_key weights[key][lane] v[key][d]` for four lanes.
   ///
   /// @param at byte of the first value
   /// @param rowBytes distance of values
   /// @param weights rows of 64
   /// @param out rows of D
-  static void values4(
+  static void values(
       MemorySegment values,
       long at,
       long rowBytes,
       float[] weights,
       int weightsAt,
+      int keys,
       float[] out,
       int outAt,
       int headDim) {
-    MemorySegment v = OffHeap.cast(values);
-    long v1 = at + rowBytes;
-    long v2 = at + 2 * rowBytes;
-    long v3 = at + 3 * rowBytes;
-    int o1 = outAt + headDim;
-    int o2 = outAt + 2 * headDim;
-    int o3 = outAt + 3 * headDim;
-    FloatVector w00 = FloatVector.broadcast(FLOAT, weights[weightsAt]);
-    FloatVector w01 = FloatVector.broadcast(FLOAT, weights[weightsAt + COLUMNS]);
-    FloatVector w02 = FloatVector.broadcast(FLOAT, weights[weightsAt + 2 * COLUMNS]);
-    FloatVector w03 = FloatVector.broadcast(FLOAT, weights[weightsAt + 3 * COLUMNS]);
-    FloatVector w10 = FloatVector.broadcast(FLOAT, weights[weightsAt + 1]);
-    FloatVector w11 = FloatVector.broadcast(FLOAT, weights[weightsAt + COLUMNS + 1]);
-    FloatVector w12 = FloatVector.broadcast(FLOAT, weights[weightsAt + 2 * COLUMNS + 1]);
-    FloatVector w13 = FloatVector.broadcast(FLOAT, weights[weightsAt + 3 * COLUMNS + 1]);
-    FloatVector w20 = FloatVector.broadcast(FLOAT, weights[weightsAt + 2]);
-    FloatVector w21 = FloatVector.broadcast(FLOAT, weights[weightsAt + COLUMNS + 2]);
-    FloatVector w22 = FloatVector.broadcast(FLOAT, weights[weightsAt + 2 * COLUMNS + 2]);
-    FloatVector w23 = FloatVector.broadcast(FLOAT, weights[weightsAt + 3 * COLUMNS + 2]);
-    FloatVector w30 = FloatVector.broadcast(FLOAT, weights[weightsAt + 3]);
-    FloatVector w31 = FloatVector.broadcast(FLOAT, weights[weightsAt + COLUMNS + 3]);
-    FloatVector w32 = FloatVector.broadcast(FLOAT, weights[weightsAt + 2 * COLUMNS + 3]);
-    FloatVector w33 = FloatVector.broadcast(FLOAT, weights[weightsAt + 3 * COLUMNS + 3]);
-    int whole = headDim & -WIDTH;
-    for (int d = 0; d < whole; d += WIDTH) {
-      FloatVector x0 = vector(v, at + d * 4L);
-      FloatVector x1 = vector(v, v1 + d * 4L);
-      FloatVector x2 = vector(v, v2 + d * 4L);
-      FloatVector x3 = vector(v, v3 + d * 4L);
-      FloatVector s0 = w00.fma(x0, FloatVector.fromArray(FLOAT, out, outAt + d));
-      s0 = w03.fma(x3, w02.fma(x2, w01.fma(x1, s0)));
-      s0.intoArray(out, outAt + d);
-      FloatVector s1 = w10.fma(x0, FloatVector.fromArray(FLOAT, out, o1 + d));
-      s1 = w13.fma(x3, w12.fma(x2, w11.fma(x1, s1)));
-      s1.intoArray(out, o1 + d);
-      FloatVector s2 = w20.fma(x0, FloatVector.fromArray(FLOAT, out, o2 + d));
-      s2 = w23.fma(x3, w22.fma(x2, w21.fma(x1, s2)));
-      s2.intoArray(out, o2 + d);
-      FloatVector s3 = w30.fma(x0, FloatVector.fromArray(FLOAT, out, o3 + d));
-      s3 = w33.fma(x3, w32.fma(x2, w31.fma(x1, s3)));
-      s3.intoArray(out, o3 + d);
+    int d = 0;
+    for (; d <= headDim - 2 * WIDTH; d += 2 * WIDTH) {
+      values2(values, at + 4L * d, rowBytes, weights, weightsAt, keys, out, outAt + d, headDim);
     }
-    for (int lane = 0; lane < VALUES && whole < headDim; lane++) {
-      for (int key = 0; key < VALUES; key++) {
+    for (; d <= headDim - WIDTH; d += WIDTH) {
+      values1(values, at + 4L * d, rowBytes, weights, weightsAt, keys, out, outAt + d, headDim);
+    }
+    for (int lane = 0; lane < VALUES && d < headDim; lane++) {
+      for (int key = 0; key < keys; key++) {
         float weight = weights[weightsAt + key * COLUMNS + lane];
-        tail(v, at + key * rowBytes, weight, out, outAt + lane * headDim, whole, headDim);
+        tail(values, at + key * rowBytes, weight, out, outAt + lane * headDim, d, headDim);
       }
     }
   }
 
-  /// The same for one key and one lane.
-  static void values1(
+  /// Four lanes by two vectors.
+  private static void values2(
+      MemorySegment values,
+      long at,
+      long rowBytes,
+      float[] weights,
+      int weightsAt,
+      int keys,
+      float[] out,
+      int outAt,
+      int headDim) {
+    MemorySegment v = OffHeap.cast(values);
+    int out1 = outAt + headDim;
+    int out2 = out1 + headDim;
+    int out3 = out2 + headDim;
+    FloatVector s00 = FloatVector.fromArray(FLOAT, out, outAt);
+    FloatVector s01 = FloatVector.fromArray(FLOAT, out, outAt + WIDTH);
+    FloatVector s10 = FloatVector.fromArray(FLOAT, out, out1);
+    FloatVector s11 = FloatVector.fromArray(FLOAT, out, out1 + WIDTH);
+    FloatVector s20 = FloatVector.fromArray(FLOAT, out, out2);
+    FloatVector s21 = FloatVector.fromArray(FLOAT, out, out2 + WIDTH);
+    FloatVector s30 = FloatVector.fromArray(FLOAT, out, out3);
+    FloatVector s31 = FloatVector.fromArray(FLOAT, out, out3 + WIDTH);
+    for (int k = 0; k < keys; k++) {
+      FloatVector x0 = vector(v, at + k * rowBytes);
+      FloatVector x1 = vector(v, at + k * rowBytes + 4 * WIDTH);
+      FloatVector w0 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS]);
+      s00 = w0.fma(x0, s00);
+      s01 = w0.fma(x1, s01);
+      FloatVector w1 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 1]);
+      s10 = w1.fma(x0, s10);
+      s11 = w1.fma(x1, s11);
+      FloatVector w2 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 2]);
+      s20 = w2.fma(x0, s20);
+      s21 = w2.fma(x1, s21);
+      FloatVector w3 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 3]);
+      s30 = w3.fma(x0, s30);
+      s31 = w3.fma(x1, s31);
+    }
+    s00.intoArray(out, outAt);
+    s01.intoArray(out, outAt + WIDTH);
+    s10.intoArray(out, out1);
+    s11.intoArray(out, out1 + WIDTH);
+    s20.intoArray(out, out2);
+    s21.intoArray(out, out2 + WIDTH);
+    s30.intoArray(out, out3);
+    s31.intoArray(out, out3 + WIDTH);
+  }
+
+  /// Four lanes by one vector.
+  private static void values1(
+      MemorySegment values,
+      long at,
+      long rowBytes,
+      float[] weights,
+      int weightsAt,
+      int keys,
+      float[] out,
+      int outAt,
+      int headDim) {
+    MemorySegment v = OffHeap.cast(values);
+    int out1 = outAt + headDim;
+    int out2 = out1 + headDim;
+    int out3 = out2 + headDim;
+    FloatVector s0 = FloatVector.fromArray(FLOAT, out, outAt);
+    FloatVector s1 = FloatVector.fromArray(FLOAT, out, out1);
+    FloatVector s2 = FloatVector.fromArray(FLOAT, out, out2);
+    FloatVector s3 = FloatVector.fromArray(FLOAT, out, out3);
+    for (int k = 0; k < keys; k++) {
+      FloatVector x = vector(v, at + k * rowBytes);
+      s0 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS]).fma(x, s0);
+      s1 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 1]).fma(x, s1);
+      s2 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 2]).fma(x, s2);
+      s3 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 3]).fma(x, s3);
+    }
+    s0.intoArray(out, outAt);
+    s1.intoArray(out, out1);
+    s2.intoArray(out, out2);
+    s3.intoArray(out, out3);
+  }
+
+  /// `out[d] += weight v[d]`: one key and one lane.
+  static void value(
       MemorySegment values, long at, float weight, float[] out, int outAt, int headDim) {
     MemorySegment v = OffHeap.cast(values);
     FloatVector w = FloatVector.broadcast(FLOAT, weight);
