@@ -95,11 +95,12 @@ record AttentionReads(AttentionReadout readout, int heads, int masses) {
       float[] high) {
     int first = Math.max(0, hull[0] - key);
     int end = Math.min(keys, hull[1] - key);
+    int[][][] spans = readout.spans();
     for (int s = 0; s < masses; s++) {
       for (int i = 0; i < lanes; i++) {
         int query = asked[from + i];
-        low[i] = query < 0 ? 0 : readout.spans()[query][s][0] - key - first;
-        high[i] = query < 0 ? 0 : readout.spans()[query][s][1] - key - first;
+        low[i] = query < 0 ? 0 : spans[query][s][0] - key - first;
+        high[i] = query < 0 ? 0 : spans[query][s][1] - key - first;
       }
       int sum = partials.massAt(group * COLUMNS, s);
       SoftmaxBlock.masses(
@@ -111,7 +112,7 @@ record AttentionReads(AttentionReadout readout, int heads, int masses) {
   void report(Partials partials, int lane, float logSumExp, int query, int head) {
     float share = 1 / partials.sum()[lane];
     long at = (long) query * heads + head;
-    readout.topPosition().setInt(at, partials.topKey()[lane]);
+    readout.topPosition().setInt(at, (int) partials.topKey()[lane]);
     readout.topWeight().set(at, share);
     readout.logSumExp().set(at, logSumExp);
     for (int s = 0; s < masses; s++) {

@@ -9,10 +9,11 @@ import java.util.Arrays;
 ///
 /// @param top `[group][64]`, largest score
 /// @param sum `[group][64]`, sum of exp(score - top); 0 where nothing was seen
-/// @param topKey `[group][64]`, position of the largest score; empty when nobody asks
+/// @param topKey `[group][64]`, position of the largest score, exact below 2^24; empty when nobody
+///     asks
 /// @param mass `[group][masses][64]`, sum of exp(score - top) within ranges of keys
 /// @param masses ranges per lane
-record Partials(float[] top, float[] sum, int[] topKey, float[] mass, int masses) {
+record Partials(float[] top, float[] sum, float[] topKey, float[] mass, int masses) {
   /// Slots of a thread's memory that they take.
   static final int SLOTS = 3;
 
@@ -22,7 +23,7 @@ record Partials(float[] top, float[] sum, int[] topKey, float[] mass, int masses
     return new Partials(
         scratch.floats(slot, lanes),
         scratch.floats(slot + 1, lanes),
-        new int[asked ? lanes : 0],
+        new float[asked ? lanes : 0],
         scratch.floats(slot + 2, lanes * masses),
         masses);
   }
@@ -52,9 +53,10 @@ record Partials(float[] top, float[] sum, int[] topKey, float[] mass, int masses
       sum[group * COLUMNS + i] *= factor[i];
       any |= factor[i] != 1f;
     }
-    for (int i = 0; i < lanes && any; i++) {
-      for (int s = 0; s < masses; s++) {
-        mass[(group * masses + s) * COLUMNS + i] *= factor[i];
+    for (int s = 0; s < masses && any; s++) {
+      int at = massAt(group * COLUMNS, s);
+      for (int i = 0; i < lanes; i++) {
+        mass[at + i] *= factor[i];
       }
     }
     return any;
@@ -83,9 +85,12 @@ record Partials(float[] top, float[] sum, int[] topKey, float[] mass, int masses
       }
       top[t] = Math.max(top[t], top[f]);
       sum[t] = sum[t] * keep[i] + sum[f] * take[i];
-      for (int s = 0; s < masses; s++) {
-        int m = massAt(t, s);
-        mass[m] = mass[m] * keep[i] + mass[massAt(f, s)] * take[i];
+    }
+    for (int s = 0; s < masses; s++) {
+      int t = massAt(to * COLUMNS, s);
+      int f = massAt(from * COLUMNS, s);
+      for (int i = 0; i < lanes; i++) {
+        mass[t + i] = mass[t + i] * keep[i] + mass[f + i] * take[i];
       }
     }
   }

@@ -264,11 +264,11 @@ final class PrefillAttention {
     float[] top = partials.top();
     float[] before = take;
     System.arraycopy(top, state, before, 0, lanes);
-    SoftmaxBlock.top(score, at, block.rows(), lanes, top, state);
     int key = block.block() + block.from();
-    if (asked.length > 0) {
-      int[] topKey = partials.topKey();
-      SoftmaxBlock.topKeys(score, at, block.rows(), lanes, before, top, topKey, state, key, keep);
+    if (asked.length == 0) {
+      SoftmaxBlock.top(score, at, block.rows(), lanes, top, state);
+    } else {
+      SoftmaxBlock.topKeys(score, at, block.rows(), lanes, top, partials.topKey(), state, key);
     }
     for (int i = 0; i < lanes; i++) {
       before[i] -= top[state + i];

@@ -65,57 +65,68 @@ final class SoftmaxBlock {
     t2.blend(u2, u2.compare(VectorOperators.GT, t2)).intoArray(top, topAt + 2 * WIDTH);
   }
 
-  /// Notes the first key with the largest score of the lanes whose largest score has risen.
+  /// [#top], and notes the first key with the largest score where that rises.
   ///
+  /// @param keys an even number
   /// @param lanes rounded up to two vectors
-  /// @param before largest scores before these
-  /// @param topKey changed where the score has risen
+  /// @param topKey positions
   /// @param firstKey position of the first key
-  /// @param found room for the lanes
   static void topKeys(
       float[] scores,
       int at,
       int keys,
       int lanes,
-      float[] before,
       float[] top,
-      int[] topKey,
+      float[] topKey,
       int topAt,
-      int firstKey,
-      float[] found) {
+      int firstKey) {
     for (int j = 0; j < lanes; j += 2 * WIDTH) {
-      int end = Math.min(lanes, j + 2 * WIDTH);
-      boolean risen = false;
-      for (int i = j; i < end; i++) {
-        risen |= top[topAt + i] > before[i];
-      }
-      if (risen) {
-        topKeys2(scores, at + j, keys, top, topAt + j, found, j);
-        for (int i = j; i < end; i++) {
-          if (top[topAt + i] > before[i]) {
-            topKey[topAt + i] = firstKey + (int) found[i];
-          }
-        }
-      }
+      topKeys2(scores, at + j, keys, top, topKey, topAt + j, firstKey);
     }
   }
 
-  /// Two vectors of lanes, from the last key to the first.
+  /// Two vectors of lanes, even and odd keys apart.
   private static void topKeys2(
-      float[] scores, int at, int keys, float[] top, int topAt, float[] found, int foundAt) {
+      float[] scores, int at, int keys, float[] top, float[] topKey, int topAt, int firstKey) {
     FloatVector t0 = FloatVector.fromArray(FLOAT, top, topAt);
     FloatVector t1 = FloatVector.fromArray(FLOAT, top, topAt + WIDTH);
-    FloatVector f0 = broadcast(0f);
-    FloatVector f1 = f0;
-    for (int j = keys - 1; j >= 0; j--) {
-      FloatVector key = broadcast(j);
+    FloatVector u0 = t0;
+    FloatVector u1 = t1;
+    FloatVector tKey0 = FloatVector.fromArray(FLOAT, topKey, topAt);
+    FloatVector tKey1 = FloatVector.fromArray(FLOAT, topKey, topAt + WIDTH);
+    FloatVector uKey0 = tKey0;
+    FloatVector uKey1 = tKey1;
+    for (int j = 0; j < keys; j += 2) {
+      FloatVector even = broadcast(firstKey + j);
       FloatVector x0 = FloatVector.fromArray(FLOAT, scores, at + j * COLUMNS);
-      f0 = f0.blend(key, x0.compare(VectorOperators.EQ, t0));
+      VectorMask<Float> above0 = x0.compare(VectorOperators.GT, t0);
+      t0 = t0.blend(x0, above0);
+      tKey0 = tKey0.blend(even, above0);
       FloatVector x1 = FloatVector.fromArray(FLOAT, scores, at + j * COLUMNS + WIDTH);
-      f1 = f1.blend(key, x1.compare(VectorOperators.EQ, t1));
+      VectorMask<Float> above1 = x1.compare(VectorOperators.GT, t1);
+      t1 = t1.blend(x1, above1);
+      tKey1 = tKey1.blend(even, above1);
+      FloatVector odd = broadcast(firstKey + j + 1);
+      FloatVector y0 = FloatVector.fromArray(FLOAT, scores, at + j * COLUMNS + COLUMNS);
+      VectorMask<Float> over0 = y0.compare(VectorOperators.GT, u0);
+      u0 = u0.blend(y0, over0);
+      uKey0 = uKey0.blend(odd, over0);
+      FloatVector y1 = FloatVector.fromArray(FLOAT, scores, at + j * COLUMNS + COLUMNS + WIDTH);
+      VectorMask<Float> over1 = y1.compare(VectorOperators.GT, u1);
+      u1 = u1.blend(y1, over1);
+      uKey1 = uKey1.blend(odd, over1);
     }
-    f0.intoArray(found, foundAt);
-    f1.intoArray(found, foundAt + WIDTH);
+    // Where both are alike the first; where neither has risen, both have the key from before.
+    VectorMask<Float> other0 =
+        u0.compare(VectorOperators.GT, t0)
+            .or(u0.compare(VectorOperators.EQ, t0).and(uKey0.compare(VectorOperators.LT, tKey0)));
+    VectorMask<Float> other1 =
+        u1.compare(VectorOperators.GT, t1)
+            .or(u1.compare(VectorOperators.EQ, t1).and(uKey1.compare(VectorOperators.LT, tKey1)));
+    t0.blend(u0, other0).intoArray(top, topAt);
+    t1.blend(u1, other1).intoArray(top, topAt + WIDTH);
+    tKey0.blend(uKey0, other0).intoArray(topKey, topAt);
+    tKey1.blend(uKey1, other1).intoArray(topKey, topAt + WIDTH);
   }
 
   /// `scores = exp(scores - top)`, `sum += scores` per lane; no score is above `top`.
