@@ -95,12 +95,11 @@ record AttentionReads(AttentionReadout readout, int heads, int masses) {
       float[] high) {
     int first = Math.max(0, hull[0] - key);
     int end = Math.min(keys, hull[1] - key);
-    int[][][] spans = readout.spans();
     for (int s = 0; s < masses; s++) {
       for (int i = 0; i < lanes; i++) {
         int query = asked[from + i];
-        low[i] = query < 0 ? 0 : spans[query][s][0] - key - first;
-        high[i] = query < 0 ? 0 : spans[query][s][1] - key - first;
+        low[i] = query < 0 ? 0 : readout.spans()[query][s][0] - key - first;
+        high[i] = query < 0 ? 0 : readout.spans()[query][s][1] - key - first;
       }
       int sum = partials.massAt(group * COLUMNS, s);
       SoftmaxBlock.masses(

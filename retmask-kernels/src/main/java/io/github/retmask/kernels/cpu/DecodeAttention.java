@@ -383,24 +383,18 @@ final class DecodeAttention {
     for (int kvHead = kvFrom; kvHead < kvTo; kvHead++) {
       int low = from[kvHead - kvFrom];
       int high = end[kvHead - kvFrom];
-      if (low < high && allSee(kvHead, block + low, block + high)) {
-        allValues(kvHead, block, low, high);
-        continue;
-      }
+      boolean all = low < high && allSee(kvHead, block + low, block + high);
       // Where heads of one kv head see different keys, most eights are still seen by all or none.
-      for (int key = low; key < high; key = nextEight(key)) {
-        int next = Math.min(high, nextEight(key));
-        if (allSee(kvHead, block + key, block + next)) {
+      for (int key = low, next; key < high; key = next) {
+        int eight = key / DecodeTiles.KEYS * DecodeTiles.KEYS + DecodeTiles.KEYS;
+        next = all ? high : Math.min(high, eight);
+        if (all || allSee(kvHead, block + key, block + next)) {
           allValues(kvHead, block, key, next);
         } else {
           someValues(kvHead, block, key, next);
         }
       }
     }
-  }
-
-  private static int nextEight(int key) {
-    return key / 8 * 8 + 8;
   }
 
   /// Whether the lanes that attend see all keys in `[from, to)`.

@@ -2,18 +2,12 @@ package io.github.retmask.kernels.cpu;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.github.retmask.backend.AttentionCase;
 import io.github.retmask.backend.AttentionSpec;
 import io.github.retmask.backend.Backends;
-import io.github.retmask.backend.BatchLayout;
-import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Kernels;
-import io.github.retmask.heads.HeadId;
-import io.github.retmask.heads.HeadKind;
-import io.github.retmask.heads.HeadMask;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
-import java.util.List;
-import java.util.Random;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -23,25 +17,19 @@ class VectorLongBackwardTest {
   private static final int KV_HEADS = 2;
   private static final int HEAD_DIM = 8;
 
-  /// Two and four tasks per kv head.
-  private static final int[] LENGTHS = {500, 1203};
-
-  /// One of the kv heads has a local and a masked head.
-  private static final HeadMask MASK =
-      HeadMask.none(1, HEADS)
-          .withKind(List.of(new HeadId(0, 2)), new HeadKind.Local(3, 450))
-          .withGate(List.of(new HeadId(0, 3)), 0f);
-
   @ParameterizedTest
   @ValueSource(ints = {AttentionSpec.NO_WINDOW, 700})
   void isThatOfTheReferenceAndTheSameOnAnyNumberOfThreads(int window) {
-    float[][] want = gradients("reference", 1, window);
-    float[][] first = gradients("vector", 1, window);
+    // Two and four tasks per kv head.
+    AttentionCase c =
+        AttentionCase.packed(HEADS, KV_HEADS, HEAD_DIM, 500, 1203).mixed(false).window(window);
+    float[][] want = gradients("reference", 1, c);
+    float[][] first = gradients("vector", 1, c);
     for (int i = 0; i < want.length; i++) {
       assertThat(distance(first[i], want[i])).as("d%s", "qkv".charAt(i)).isLessThan(1e-5f);
     }
     for (int threads = 2; threads <= 5; threads++) {
-      assertThat(gradients("vector", threads, window)).as("%d threads", threads).isEqualTo(first);
+      assertThat(gradients("vector", threads, c)).as("%d threads", threads).isEqualTo(first);
     }
   }
 
@@ -56,36 +44,27 @@ class VectorLongBackwardTest {
     return difference / largest;
   }
 
-  /// dq, dk and dv.
-  private static float[][] gradients(String backend, int threads, int window) {
-    BatchLayout layout = BatchLayout.packed(LENGTHS);
-    int tokens = layout.tokens();
-    HeadPlan plan = HeadPlan.of(List.of(MASK, HeadMask.none(1, HEADS)), 0, HEAD_DIM, false);
-    AttentionSpec spec = new AttentionSpec(window, 0.3f);
+  /// dq, dk and dv; dz are the queries in reverse.
+  private static float[][] gradients(String backend, int threads, AttentionCase c) {
+    float[] queries = c.q();
+    float[] reversed = new float[queries.length];
+    for (int i = 0; i < queries.length; i++) {
+      reversed[i] = queries[queries.length - 1 - i];
+    }
     try (Kernels kernels = Backends.open(backend, threads);
         TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
-      Random random = new Random(7);
-      Tensor q = normal(arena, random, "q", tokens, HEADS);
-      Tensor k = normal(arena, random, "k", tokens, KV_HEADS);
-      Tensor v = normal(arena, random, "v", tokens, KV_HEADS);
-      Tensor dz = normal(arena, random, "dz", tokens, HEADS);
-      Tensor z = arena.floats("z", tokens, HEADS, HEAD_DIM);
-      Tensor lse = arena.floats("lse", tokens, HEADS);
-      kernels.attention(z, lse, q, k, v, layout, plan, spec, null);
-      Tensor dq = arena.floats("dq", tokens, HEADS, HEAD_DIM);
-      Tensor dk = arena.floats("dk", tokens, KV_HEADS, HEAD_DIM);
-      Tensor dv = arena.floats("dv", tokens, KV_HEADS, HEAD_DIM);
-      kernels.attentionBackward(dq, dk, dv, dz, q, k, v, z, lse, layout, plan, spec);
+      Tensor q = arena.floats("q", c.tokens(), HEADS, HEAD_DIM).copyFrom(queries);
+      Tensor k = arena.floats("k", c.tokens(), KV_HEADS, HEAD_DIM).copyFrom(c.k());
+      Tensor v = arena.floats("v", c.tokens(), KV_HEADS, HEAD_DIM).copyFrom(c.v());
+      Tensor dz = arena.floats("dz", c.tokens(), HEADS, HEAD_DIM).copyFrom(reversed);
+      Tensor z = arena.floats("z", c.tokens(), HEADS, HEAD_DIM);
+      Tensor lse = arena.floats("lse", c.tokens(), HEADS);
+      kernels.attention(z, lse, q, k, v, c.layout(), c.plan(), c.spec(), null);
+      Tensor dq = arena.floats("dq", c.tokens(), HEADS, HEAD_DIM);
+      Tensor dk = arena.floats("dk", c.tokens(), KV_HEADS, HEAD_DIM);
+      Tensor dv = arena.floats("dv", c.tokens(), KV_HEADS, HEAD_DIM);
+      kernels.attentionBackward(dq, dk, dv, dz, q, k, v, z, lse, c.layout(), c.plan(), c.spec());
       return new float[][] {dq.toFloats(), dk.toFloats(), dv.toFloats()};
     }
-  }
-
-  private static Tensor normal(
-      TensorArena arena, Random random, String name, int tokens, int heads) {
-    float[] values = new float[tokens * heads * HEAD_DIM];
-    for (int i = 0; i < values.length; i++) {
-      values[i] = (float) random.nextGaussian();
-    }
-    return arena.floats(name, tokens, heads, HEAD_DIM).copyFrom(values);
   }
 }
