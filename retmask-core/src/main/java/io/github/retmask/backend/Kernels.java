@@ -45,7 +45,8 @@ public interface Kernels extends AutoCloseable {
   /// New memory for tensors of this backend.
   TensorArena arena(TensorArena.Lifetime lifetime);
 
-  /// A weight where this backend reads it: itself where that is host memory, else a copy.
+  /// A weight where this backend reads it: itself, or a copy in memory or a form of its own. What was
+  /// read of a file for a copy need not stay in memory.
   ///
   /// @param weight on the host, or of this backend already
   /// @param arena memory of the copy

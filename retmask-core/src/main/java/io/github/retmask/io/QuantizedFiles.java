@@ -3,6 +3,7 @@ package io.github.retmask.io;
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Shape;
 import io.github.retmask.tensor.Tensor;
+import io.github.retmask.tensor.TensorArena;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
@@ -14,14 +15,15 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.BiFunction;
 import java.util.stream.LongStream;
 
 /// A model whose matrices are rounded to blocks when they are first asked for, one after the other,
 /// and kept in memory. Vectors (norms, biases) stay as they are stored, and so do matrices whose rows
 /// are no whole blocks of 32 and those that are of a block type already.
 ///
-/// What was read of a matrix is given back to the system at once, so that the peak is what is kept and
-/// one matrix. Only copies that the source had to make (queries and keys in GGUF files of the llama
+/// A backend may keep a matrix in memory and a form of its own. What was read of a matrix is given back
+/// to the system at once, so that the peak is what is kept and one matrix. Only copies that the source had to make (queries and keys in GGUF files of the llama
 /// architecture, data at odd addresses) stay beside it.
 public final class QuantizedFiles implements ModelFiles {
   private static final Set<String> ROUNDED = Set.of("F32", "BF16", "F16");
@@ -35,7 +37,9 @@ public final class QuantizedFiles implements ModelFiles {
   private final Progress progress;
   private final long all; // elements of matrices
   private final AtomicLong done = new AtomicLong();
-  private final Arena arena = Arena.ofShared();
+  private final TensorArena placed;
+  private final BiFunction<Tensor, TensorArena, Tensor> place;
+  private final List<Arena> kept = new ArrayList<>(); // of matrices that are used where they are
   private final Map<String, Tensor> matrices = Collections.synchronizedMap(new LinkedHashMap<>());
 
   /// Hears how far the loading is.
@@ -52,13 +56,23 @@ public final class QuantizedFiles implements ModelFiles {
   /// @param source closed with this
   /// @param output name of the matrix that gives the logits
   /// @param isParallel whether all cores may round, or the caller alone; changes no bit
+  /// @param placed memory of what `place` copies; closed with this
+  /// @param place gives a rounded matrix as it is to be used, itself or a copy
   public QuantizedFiles(
-      ModelFiles source, Quantization to, String output, boolean isParallel, Progress progress) {
+      ModelFiles source,
+      Quantization to,
+      String output,
+      boolean isParallel,
+      Progress progress,
+      TensorArena placed,
+      BiFunction<Tensor, TensorArena, Tensor> place) {
     this.source = source;
     this.to = to;
     this.output = output;
     this.isParallel = isParallel;
     this.progress = progress;
+    this.placed = placed;
+    this.place = place;
     this.all =
         source.stored().stream()
             .filter(tensor -> tensor.shape().rank() == 2)
@@ -137,7 +151,24 @@ public final class QuantizedFiles implements ModelFiles {
   }
 
   private Tensor rounded(Tensor stored, DType dtype) {
-    MemorySegment bytes = arena.allocate(dtype.bytes(stored.size()), ALIGNMENT);
+    Arena memory = Arena.ofShared();
+    boolean isKept = false;
+    try {
+      Tensor rounded = rounded(stored, dtype, memory);
+      Tensor used = place.apply(rounded, placed);
+      isKept = used == rounded;
+      return used;
+    } finally {
+      if (isKept) {
+        kept.add(memory);
+      } else {
+        memory.close();
+      }
+    }
+  }
+
+  private Tensor rounded(Tensor stored, DType dtype, Arena memory) {
+    MemorySegment bytes = memory.allocate(dtype.bytes(stored.size()), ALIGNMENT);
     long rows = stored.dim(0);
     long rowsOfPiece = Math.max(1, PIECE_ELEMENTS / Math.max(1, stored.dim(1)));
     long rowBytes = dtype.bytes(stored.dim(1));
@@ -187,7 +218,8 @@ public final class QuantizedFiles implements ModelFiles {
 
   @Override
   public void close() {
-    arena.close();
+    kept.forEach(Arena::close);
+    placed.close();
     source.close();
   }
 }

@@ -13,6 +13,7 @@ import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.model.Weights;
 import io.github.retmask.model.arch.Architecture;
+import io.github.retmask.tensor.TensorArena;
 import io.github.retmask.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -24,7 +25,7 @@ import org.jspecify.annotations.Nullable;
 
 /// A checkpoint folder in the layout of Hugging Face or a GGUF file, opened for use. Weights are read
 /// straight from the memory-mapped files, in the type they are stored in; nothing is copied, but see
-/// [GgufModel], or are rounded on opening ([#openQuantized]).
+/// [GgufModel] and `Kernels.place`, or are rounded on opening ([#openQuantized]).
 ///
 /// For one thread, as its [#transformer] is. Close it after everything that uses its weights.
 public final class PretrainedModel implements AutoCloseable {
@@ -80,7 +81,9 @@ public final class PretrainedModel implements AutoCloseable {
                 to,
                 config.tiedEmbeddings() ? EMBEDDINGS : LM_HEAD,
                 ops.threads() > 1,
-                progress));
+                progress,
+                ops.arena(TensorArena.Lifetime.MODEL),
+                ops::place));
   }
 
   private static PretrainedModel open(
@@ -174,7 +177,7 @@ public final class PretrainedModel implements AutoCloseable {
     return config;
   }
 
-  /// The weights on the host, views of the mapped files unless they were rounded.
+  /// The weights as views of the mapped files; matrices that were rounded as the backend keeps them.
   public Weights weights() {
     return weights;
   }

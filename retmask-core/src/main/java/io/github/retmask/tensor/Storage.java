@@ -20,8 +20,8 @@ public sealed interface Storage {
     }
   }
 
-  /// Memory of an accelerator, which only the backend that allocated it computes with; everybody can
-  /// copy it.
+  /// Memory of an accelerator, or in a form of a backend's own, which only the backend that allocated it
+  /// computes with; everybody can copy it.
   ///
   /// @param address device address
   /// @param bytes length

@@ -1,20 +1,23 @@
 package io.github.retmask.backend;
 
 import static io.github.retmask.backend.Workbench.normal;
+import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.github.retmask.tensor.BlockBytes;
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
-/// Matrices of block types mean their decoded values: every op that takes one gives the bits that it
-/// gives for the same values in F32.
+/// Matrices of block types mean their decoded values: every op that takes one, as it is stored or where
+/// the backend has placed it, gives the bits that it gives for the same values in F32.
 abstract class BlockWeightsContract extends OpContract {
 
   BlockWeightsContract(KernelsContract contract) {
@@ -22,7 +25,7 @@ abstract class BlockWeightsContract extends OpContract {
   }
 
   /// `[N,I] x [O,I]`.
-  record Case(DType dtype, int rows, int inner, int outs) {
+  record Case(DType dtype, boolean isPlaced, int rows, int inner, int outs) {
     BlockBytes weight() {
       return BlockBytes.random(dtype, 1, outs * inner);
     }
@@ -34,14 +37,22 @@ abstract class BlockWeightsContract extends OpContract {
       int block = dtype.blockSize();
       // 5 blocks of 32 are cut inside a block where 128 elements are taken at once.
       for (int[] s : new int[][] {{1, 1, 1}, {1, 5, 207}, {3, 2, 13}, {17, 3, 65}, {49, 5, 67}}) {
-        cases.add(new Case(dtype, s[0], s[1] * block, s[2]));
+        cases.add(new Case(dtype, false, s[0], s[1] * block, s[2]));
       }
       int chained = (544 + block - 1) / block * block; // eight chains
-      for (int rows : new int[] {1, 2, 5, 35}) {
-        cases.add(new Case(dtype, rows, chained, 7));
+      for (int outs : new int[] {1, 4, 7, 66}) {
+        for (int rows : new int[] {1, 2, 5, 35}) {
+          cases.add(new Case(dtype, false, rows, chained, outs));
+          cases.add(new Case(dtype, true, rows, chained, outs));
+        }
       }
     }
     return cases;
+  }
+
+  private Tensor weight(Case c) {
+    Tensor weight = bench.blocks("weight", c.weight(), c.outs(), c.inner());
+    return c.isPlaced() ? bench.placed(weight) : weight;
   }
 
   @ParameterizedTest
@@ -53,7 +64,7 @@ abstract class BlockWeightsContract extends OpContract {
     Tensor want = bench.garbage("want", c.rows(), c.outs());
     bench.ops.matmul(want, x, bench.f32("weight", values, c.outs(), c.inner()), bias);
     Tensor out = bench.garbage("out", c.rows(), c.outs());
-    bench.ops.matmul(out, x, bench.blocks("weight", c.weight(), c.outs(), c.inner()), bias);
+    bench.ops.matmul(out, x, weight(c), bias);
     TensorAssert.assertThat("matmul out", bench.floats(out), c.rows(), c.outs())
         .hasBits(bench.floats(want));
   }
@@ -67,7 +78,7 @@ abstract class BlockWeightsContract extends OpContract {
     Tensor weight = bench.f32("weight", values, c.outs(), c.inner());
     bench.ops.matmulBackwardInput(want, dOut, weight, Accumulate.SET);
     Tensor dx = bench.garbage("dx", c.rows(), c.inner());
-    Tensor blocks = bench.blocks("weight", c.weight(), c.outs(), c.inner());
+    Tensor blocks = weight(c);
     bench.ops.matmulBackwardInput(dx, dOut, blocks, Accumulate.SET);
     TensorAssert.assertThat("matmul_backward_input dx", bench.floats(dx), c.rows(), c.inner())
         .hasBits(bench.floats(want));
@@ -77,7 +88,7 @@ abstract class BlockWeightsContract extends OpContract {
   @MethodSource("cases")
   void embeddingAndCastGiveTheDecodedValues(Case c) {
     float[] values = c.weight().values();
-    Tensor table = bench.blocks("table", c.weight(), c.outs(), c.inner());
+    Tensor table = weight(c);
     Tensor all = bench.garbage("all", c.outs(), c.inner());
     bench.ops.cast(all, table);
     TensorAssert.assertThat("cast out", bench.floats(all), c.outs(), c.inner()).hasBits(values);
@@ -112,31 +123,53 @@ abstract class BlockWeightsContract extends OpContract {
   @ParameterizedTest
   @EnumSource(names = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"})
   void slicesOfRowsAreTheirOwnBlocks(DType dtype) {
-    int inner = 3 * dtype.blockSize();
+    int inner = Math.max(512, dtype.blockSize()) + dtype.blockSize();
     BlockBytes weight = BlockBytes.random(dtype, 6, 19 * inner);
     Tensor x = bench.f32("x", normal(7, 7 * inner), 7, inner);
-    Tensor out = bench.garbage("out", 7, 13);
-    bench.ops.matmul(out, x, bench.blocks("weight", weight, 19, inner).slice(4, 17), null);
-    Tensor want = bench.garbage("want", 7, 13);
     Tensor values = bench.f32("weight", weight.values(), 19, inner);
-    bench.ops.matmul(want, x, values.slice(4, 17), null);
-    TensorAssert.assertThat("matmul out", bench.floats(out), 7, 13).hasBits(bench.floats(want));
+    Tensor stored = bench.blocks("weight", weight, 19, inner);
+    for (Tensor blocks : List.of(stored, bench.placed(stored))) {
+      for (int from : new int[] {4, 5}) {
+        for (int count : new int[] {12, 13}) {
+          Tensor out = bench.garbage("out", 7, count);
+          bench.ops.matmul(out, x, blocks.slice(from, from + count), null);
+          Tensor want = bench.garbage("want", 7, count);
+          bench.ops.matmul(want, x, values.slice(from, from + count), null);
+          TensorAssert.assertThat("matmul out", bench.floats(out), 7, count)
+              .hasBits(bench.floats(want));
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"})
+  void placedWeightsReadBackAsStored(DType dtype) {
+    int inner = Math.max(512, dtype.blockSize()) + dtype.blockSize();
+    BlockBytes weight = BlockBytes.random(dtype, 11, 5 * inner);
+    Tensor placed = bench.placed(bench.blocks("weight", weight, 5, inner));
+    assertThat(placed.toHost().segment().toArray(ValueLayout.JAVA_BYTE)).isEqualTo(weight.bytes());
+    Tensor row = placed.slice(3, 4);
+    assertThat(row.toFloats()).isEqualTo(Arrays.copyOfRange(weight.values(), 3 * inner, 4 * inner));
+    assertThat(bench.placed(placed)).isSameAs(placed);
   }
 
   @ParameterizedTest
   @EnumSource(names = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"})
   void matmulIsReproducible(DType dtype) {
-    int inner = 3 * dtype.blockSize();
+    int inner = Math.max(512, dtype.blockSize()) + dtype.blockSize();
     BlockBytes weight = BlockBytes.random(dtype, 8, 333 * inner);
-    float[] x = normal(9, 53 * inner);
-    assertReproducible(
-        "matmul",
-        on -> {
-          Tensor out = on.garbage("out", 53, 333);
-          on.ops.matmul(
-              out, on.f32("x", x, 53, inner), on.blocks("weight", weight, 333, inner), null);
-          return new float[][] {on.floats(out)};
-        });
+    for (int rows : new int[] {3, 53}) {
+      float[] x = normal(9, rows * inner);
+      assertReproducible(
+          "matmul",
+          on -> {
+            Tensor out = on.garbage("out", rows, 333);
+            Tensor placed = on.placed(on.blocks("weight", weight, 333, inner));
+            on.ops.matmul(out, on.f32("x", x, rows, inner), placed, null);
+            return new float[][] {on.floats(out)};
+          });
+    }
   }
 
   @Test

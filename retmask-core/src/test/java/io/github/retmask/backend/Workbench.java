@@ -72,6 +72,11 @@ final class Workbench implements AutoCloseable {
     return KernelsContract.upload(arena, stored);
   }
 
+  /// A weight where the backend wants it.
+  Tensor placed(Tensor weight) {
+    return ops.place(weight, arena);
+  }
+
   float[] floats(Tensor tensor) {
     return KernelsContract.download(tensor).toFloats();
   }

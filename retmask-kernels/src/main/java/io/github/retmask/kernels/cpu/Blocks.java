@@ -1,6 +1,7 @@
 package io.github.retmask.kernels.cpu;
 
 import io.github.retmask.tensor.DType;
+import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.ShortVector;
 import jdk.incubator.vector.VectorOperators;
@@ -65,36 +66,46 @@ final class Blocks {
   /// column `column`.
   ///
   /// @param toRow distance of rows in `to`
-  /// @param width elements of a row of the matrix
   static void readWide(
       float[] to,
       int toAt,
       int toRow,
-      MemorySegment from,
-      DType type,
-      long width,
+      Tensor from,
       long row,
       long column,
       int rows,
       int columns,
       Scratch scratch) {
-    if (type.isBlock()) {
+    long width = from.dim(-1);
+    long first = row * width + column;
+    if (from.dtype() == DType.F32) {
+      long rowBytes = Float.BYTES * width;
+      read(to, toAt, toRow, from.segment(), Float.BYTES * first, rowBytes, rows, columns);
+    } else if (toRow == columns && columns == width) {
+      readWide(to, toAt, from, first, rows * columns, scratch);
+    } else {
       for (int r = 0; r < rows; r++) {
-        long first = (row + r) * width + column;
-        BlockTypes.read(to, toAt + r * toRow, from, type, first, columns, scratch);
+        readWide(to, toAt + r * toRow, from, first + r * width, columns, scratch);
+      }
+    }
+  }
+
+  /// Reads the elements `[first, first + count)` of a tensor of any float type, in row-major order.
+  static void readWide(float[] to, int toAt, Tensor from, long first, int count, Scratch scratch) {
+    DType type = from.dtype();
+    if (!type.isBlock()) {
+      if (type == DType.F32) {
+        MemorySegment.copy(from.segment(), Lanes.F32, Float.BYTES * first, to, toAt, count);
+      } else {
+        widen(to, toAt, from.segment(), Short.BYTES * first, type, count, scratch);
       }
       return;
     }
-    long rowBytes = width * type.bytes();
-    long at = row * rowBytes + column * type.bytes();
-    if (type == DType.F32) {
-      read(to, toAt, toRow, from, at, rowBytes, rows, columns);
-    } else if (toRow == columns && rowBytes == 2L * columns) {
-      widen(to, toAt, from, at, type, rows * columns, scratch);
+    PairedRows paired = PairedRows.of(from);
+    if (paired != null) {
+      paired.read(to, toAt, from, first, count, scratch);
     } else {
-      for (int r = 0; r < rows; r++) {
-        widen(to, toAt + r * toRow, from, at + r * rowBytes, type, columns, scratch);
-      }
+      BlockTypes.read(to, toAt, from.segment(), type, first, count, scratch);
     }
   }
 

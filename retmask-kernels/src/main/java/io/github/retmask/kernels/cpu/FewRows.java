@@ -36,9 +36,9 @@ final class FewRows {
     if (rows == 0) {
       return;
     }
-    float[] xs = pool.callerScratch().floats(X, rows * inner);
+    float[] xs = pool.callerScratch().floats(X, rows * inner + PairDots.PAD);
     MemorySegment.copy(x.segment(), Lanes.F32, 0, xs, 0, rows * inner);
-    RowDots dots = OffHeap.holds(weight.segment()) ? RowDots.of(weight.dtype()) : null;
+    Form form = Form.of(weight, inner);
     long minimum = Math.max(1, SMALL / rows / inner);
     pool.ranges(
         outs,
@@ -47,40 +47,62 @@ final class FewRows {
         (begin, end, scratch) -> {
           float[] sums = scratch.floats(SUMS, rows * RowDots.ROWS * RowDots.CHAINS);
           Part part =
-              new Part(
-                  weight,
-                  weight.segment(),
-                  weight.dtype().bytes(inner),
-                  dots,
-                  out.segment(),
-                  outs,
-                  xs,
-                  rows,
-                  inner,
-                  bias,
-                  sums,
-                  scratch);
-          // Four stored rows at a time from as many parts of the range: long runs of memory, which
-          // the processor fetches ahead.
-          int quarter = (int) (end - begin) / RowDots.ROWS;
-          for (int o = 0; o < quarter; o++) {
-            part.multiply((int) begin + o, quarter);
+              new Part(weight, form, out.segment(), outs, xs, rows, inner, bias, sums, scratch);
+          // Rows of a call come from as many parts of the range: long runs of memory, which the
+          // processor fetches ahead.
+          int units = form.units(end - begin);
+          int count = RowDots.ROWS / form.rows;
+          int apart = units / count;
+          int first = form.units(begin);
+          for (int u = 0; u < apart; u++) {
+            part.multiply(first + u, apart);
           }
-          if (quarter * RowDots.ROWS < end - begin) {
-            part.multiply(outs - RowDots.ROWS, 1); // the last rows, with some before them
+          if (apart * count < units) {
+            part.multiply(form.units(outs) - count, 1); // the last rows, with some before them
           }
         });
   }
 
-  /// What a thread multiplies, with all that its loop would have to look up for every four rows.
+  /// How the rows of a weight lie in memory.
   ///
-  /// @param rowBytes of a stored row
-  /// @param dots null where rows of the weight are widened first
+  /// @param dots null where rows are widened first
+  /// @param memory what it reads; null with `dots`
+  /// @param at byte of the first unit
+  /// @param bytes of a unit
+  /// @param rows that lie together as a unit: one, or two of [PairedRows]
+  private record Form(
+      @Nullable RowDots dots, @Nullable MemorySegment memory, long at, long bytes, int rows) {
+    private static final Form WIDENED = new Form(null, null, 0, 0, 1);
+
+    static Form of(Tensor weight, int inner) {
+      PairedRows paired = PairedRows.of(weight);
+      if (paired != null) {
+        long row = paired.firstRow(weight);
+        return row % 2 == 0
+            ? new Form(
+                PairDots.of(weight.dtype()),
+                paired.segment(),
+                row / 2 * paired.pairBytes(),
+                paired.pairBytes(),
+                2)
+            : WIDENED;
+      }
+      RowDots dots = OffHeap.holds(weight.segment()) ? RowDots.of(weight.dtype()) : null;
+      return dots == null
+          ? WIDENED
+          : new Form(dots, weight.segment(), 0, weight.dtype().bytes(inner), 1);
+    }
+
+    /// Units that hold so many rows.
+    int units(long count) {
+      return (int) ((count + rows - 1) / rows);
+    }
+  }
+
+  /// What a thread multiplies.
   private record Part(
       Tensor weight,
-      MemorySegment w,
-      long rowBytes,
-      @Nullable RowDots dots,
+      Form form,
       MemorySegment out,
       int outs,
       float[] xs,
@@ -90,23 +112,28 @@ final class FewRows {
       float[] sums,
       Scratch scratch) {
 
-    /// Outputs `first`, `first + apart` and so on, [RowDots#ROWS] of them, for all rows of x.
+    /// [RowDots#ROWS] outputs for all rows of x: those of the units `first`, `first + apart` and so on.
     void multiply(int first, int apart) {
-      if (dots == null) {
+      RowDots dots = form.dots;
+      MemorySegment memory = form.memory;
+      if (dots == null || memory == null) {
         wide(first, apart);
       } else {
+        long at = form.at + first * form.bytes;
         for (int r = 0; r < rows; r += 2) {
           int count = Math.min(2, rows - r);
           int sum = r * RowDots.ROWS * RowDots.CHAINS;
-          dots.multiply(
-              w, first * rowBytes, apart * rowBytes, xs, r * inner, count, inner, sums, sum);
+          dots.multiply(memory, at, apart * form.bytes, xs, r * inner, count, inner, sums, sum);
         }
       }
-      for (int r = 0; r < rows; r++) {
-        for (int i = 0; i < RowDots.ROWS; i++) {
-          int o = first + i * apart;
-          float sum = tree(sums, (r * RowDots.ROWS + i) * RowDots.CHAINS);
-          Lanes.set(out, 4L * r * outs + 4L * o, bias == null ? sum : sum + bias[o]);
+      int together = form.rows;
+      for (int i = 0; i < RowDots.ROWS; i++) {
+        int o = (first + i / together * apart) * together + i % together;
+        if (o < outs) { // the last pair may hold one row
+          for (int r = 0; r < rows; r++) {
+            float sum = tree(sums, (r * RowDots.ROWS + i) * RowDots.CHAINS);
+            Lanes.set(out, 4L * r * outs + 4L * o, bias == null ? sum : sum + bias[o]);
+          }
         }
       }
     }
@@ -114,9 +141,8 @@ final class FewRows {
     private void wide(int first, int apart) {
       float[] wide = scratch.floats(WIDE, RowDots.ROWS * inner);
       for (int i = 0; i < RowDots.ROWS; i++) {
-        int row = first + i * apart;
-        Blocks.readWide(
-            wide, i * inner, inner, w, weight.dtype(), inner, row, 0, 1, inner, scratch);
+        long element = (long) (first + i * apart) * inner;
+        Blocks.readWide(wide, i * inner, weight, element, inner, scratch);
       }
       for (int r = 0; r < rows; r++) {
         WideDots.one(wide, xs, r * inner, inner, sums, r * RowDots.ROWS * RowDots.CHAINS);

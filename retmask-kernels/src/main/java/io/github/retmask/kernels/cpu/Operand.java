@@ -1,17 +1,15 @@
 package io.github.retmask.kernels.cpu;
 
 import io.github.retmask.tensor.DType;
-import java.lang.foreign.MemorySegment;
+import io.github.retmask.tensor.Tensor;
 import java.util.Arrays;
 
 /// One factor of a product, as it is stored, and how it is packed for [Tiles]. Its lines are the
 /// rows of A or the columns of B; every line runs over the inner dimension k.
 ///
-/// @param memory the matrix, row-major
-/// @param type of its elements
-/// @param width elements of a stored row
+/// @param matrix row-major
 /// @param lineIsRow whether a line is stored as a row, or as a column
-record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
+record Operand(Tensor matrix, boolean lineIsRow) {
   private static final int STAGED = 0;
 
   /// Lines and steps of a block that [Panels] transposes.
@@ -90,9 +88,10 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
       int step = chains == 1 ? width : sliceSize;
       int block = chains == 1 ? EIGHT * width : width;
       for (int j = 0; j < lines; j += EIGHT) {
-        long from = Float.BYTES * ((firstLine + j) * this.width + k0);
-        long rowBytes = (long) Float.BYTES * this.width;
-        Panels.transposeEight(to, at + j, step, block, memory, from, rowBytes, count / EIGHT);
+        long from = Float.BYTES * ((firstLine + j) * matrix.dim(-1) + k0);
+        long rowBytes = Float.BYTES * matrix.dim(-1);
+        Panels.transposeEight(
+            to, at + j, step, block, matrix.segment(), from, rowBytes, count / EIGHT);
       }
       return;
     }
@@ -131,12 +130,12 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
   /// Whether lines are floats that can be transposed where they lie: whole blocks of eight by eight.
   private boolean readsInPlace(int lines, int count, int chains) {
     return lineIsRow
-        && type == DType.F32
+        && matrix.dtype() == DType.F32
         && Lanes.WIDTH >= EIGHT
         && lines % EIGHT == 0
         && count % EIGHT == 0
         && (chains == 1 || chains == EIGHT)
-        && OffHeap.holds(memory);
+        && OffHeap.holds(matrix.segment());
   }
 
   /// A part of the matrix widened to floats, in stored order; columns are dense.
@@ -144,11 +143,11 @@ record Operand(MemorySegment memory, DType type, int width, boolean lineIsRow) {
     if (lineIsRow) {
       int row = stagedRow(count);
       float[] staged = scratch.floats(STAGED, row * lines);
-      Blocks.readWide(staged, 0, row, memory, type, width, firstLine, k0, lines, count, scratch);
+      Blocks.readWide(staged, 0, row, matrix, firstLine, k0, lines, count, scratch);
       return staged;
     }
     float[] staged = scratch.floats(STAGED, count * lines);
-    Blocks.readWide(staged, 0, lines, memory, type, width, k0, firstLine, count, lines, scratch);
+    Blocks.readWide(staged, 0, lines, matrix, k0, firstLine, count, lines, scratch);
     return staged;
   }
 

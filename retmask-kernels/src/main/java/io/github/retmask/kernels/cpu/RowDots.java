@@ -41,8 +41,6 @@ interface RowDots {
     return switch (type) {
       case F32 -> FloatDots.INSTANCE;
       case BF16 -> BFloat16Dots.INSTANCE;
-      case Q8_0 -> LANES == 8 ? Q8Dots.INSTANCE : null;
-      case Q4_0 -> LANES == 8 ? Q4Dots.INSTANCE : null;
       default -> null;
     };
   }

@@ -74,15 +74,12 @@ final class VectorElementwise {
 
   static void cast(WorkerPool pool, Tensor out, Tensor in) {
     MemorySegment to = out.segment();
-    MemorySegment from = in.segment();
-    DType type = in.dtype();
-    long size = in.size();
     stretches(
         pool,
         out.size(),
         (i, count, scratch) -> {
           float[] wide = scratch.floats(0, STRETCH);
-          Blocks.readWide(wide, 0, count, from, type, size, 0, i, 1, count, scratch);
+          Blocks.readWide(wide, 0, in, i, count, scratch);
           if (out.dtype() == DType.F32) {
             write(to, i, wide, count);
             return;

@@ -37,6 +37,12 @@ final class VectorKernels implements Kernels {
     return new HostArena();
   }
 
+  /// Weights of types that convert slowly are copied into the form that decoding reads best.
+  @Override
+  public synchronized Tensor place(Tensor weight, TensorArena arena) {
+    return PairedRows.suits(weight) ? PairedRows.place(pool, weight, arena) : weight;
+  }
+
   @Override
   public synchronized void embedding(Tensor out, Tensor ids, Tensor table) {
     VectorRows.embedding(pool, out, ids, table);

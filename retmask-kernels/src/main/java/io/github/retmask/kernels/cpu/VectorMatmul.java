@@ -2,7 +2,6 @@ package io.github.retmask.kernels.cpu;
 
 import io.github.retmask.backend.Accumulate;
 import io.github.retmask.backend.Kernels;
-import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
@@ -28,8 +27,8 @@ final class VectorMatmul {
       return;
     }
     new PackedProduct(
-            new Operand(x.segment(), DType.F32, inner, true),
-            new Operand(weight.segment(), weight.dtype(), inner, true),
+            new Operand(x, true),
+            new Operand(weight, true),
             out.segment(),
             x.dim(0),
             (int) weight.dim(0),
@@ -44,8 +43,8 @@ final class VectorMatmul {
     int outs = (int) weight.dim(0);
     int inner = (int) weight.dim(1);
     new PackedProduct(
-            new Operand(dOut.segment(), DType.F32, outs, true),
-            new Operand(weight.segment(), weight.dtype(), inner, false),
+            new Operand(dOut, true),
+            new Operand(weight, false),
             dx.segment(),
             dOut.dim(0),
             inner,
@@ -62,8 +61,8 @@ final class VectorMatmul {
     int outs = (int) dWeight.dim(0);
     int inner = (int) dWeight.dim(1);
     new PackedProduct(
-            new Operand(dOut.segment(), DType.F32, outs, false),
-            new Operand(x.segment(), DType.F32, inner, false),
+            new Operand(dOut, false),
+            new Operand(x, false),
             dWeight.segment(),
             outs,
             inner,

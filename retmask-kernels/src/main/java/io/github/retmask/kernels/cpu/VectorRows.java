@@ -13,9 +13,7 @@ final class VectorRows {
 
   static void embedding(WorkerPool pool, Tensor out, Tensor ids, Tensor table) {
     MemorySegment to = out.segment();
-    MemorySegment from = table.segment();
     int width = (int) table.dim(-1);
-    DType type = table.dtype();
     long bytes = 4L * width;
     pool.ranges(
         ids.size(),
@@ -24,11 +22,11 @@ final class VectorRows {
         (n0, n1, scratch) -> {
           for (long n = n0; n < n1; n++) {
             int id = ids.getInt(n);
-            if (type == DType.F32) {
-              MemorySegment.copy(from, id * bytes, to, n * bytes, bytes);
+            if (table.dtype() == DType.F32) {
+              MemorySegment.copy(table.segment(), id * bytes, to, n * bytes, bytes);
             } else {
               float[] row = scratch.floats(0, width);
-              Blocks.readWide(row, 0, width, from, type, width, id, 0, 1, width, scratch);
+              Blocks.readWide(row, 0, table, (long) id * width, width, scratch);
               VectorElementwise.write(to, n * width, row, width);
             }
           }
