@@ -11,9 +11,6 @@ final class FewRows {
   /// Rows of x up to which this beats packing.
   private static final int MOST = 15;
 
-  /// Multiply-adds below which another thread is not worth waking.
-  private static final long SMALL = 1 << 15;
-
   private static final int X = 0;
   private static final int SUMS = 1;
   private static final int WIDE = 2;
@@ -39,28 +36,68 @@ final class FewRows {
     float[] xs = pool.callerScratch().floats(X, rows * inner + PairDots.PAD);
     MemorySegment.copy(x.segment(), Lanes.F32, 0, xs, 0, rows * inner);
     Form form = Form.of(weight, inner);
-    long minimum = Math.max(1, SMALL / rows / inner);
-    pool.ranges(
-        outs,
-        RowDots.ROWS,
-        minimum,
-        (begin, end, scratch) -> {
+    int passes = (rows + 1) / 2; // over the weight, but for the first one in cache
+    long most = weight.dtype().bytes(weight.size()) * passes / form.leastOfTask();
+    int tasks = (int) Math.clamp(most, 1, 8L * pool.threads());
+    int units = form.units(outs);
+    int perCall = RowDots.ROWS / form.rows;
+    int spans = Math.min(units / perCall, form.rows == 1 ? tasks : Math.min(pool.threads(), tasks));
+    Streams streams = new Streams(units, perCall, spans);
+    int rounds = tasks / spans;
+    int callsOfTask = (streams.longest() + rounds - 1) / rounds;
+    pool.run(
+        spans * rounds,
+        (task, scratch) -> {
           float[] sums = scratch.floats(SUMS, rows * RowDots.ROWS * RowDots.CHAINS);
           Part part =
               new Part(weight, form, out.segment(), outs, xs, rows, inner, bias, sums, scratch);
-          // Rows of a call come from as many parts of the range: long runs of memory, which the
-          // processor fetches ahead.
-          int units = form.units(end - begin);
-          int count = RowDots.ROWS / form.rows;
-          int apart = units / count;
-          int first = form.units(begin);
-          for (int u = 0; u < apart; u++) {
-            part.multiply(first + u, apart);
+          int span = task % spans;
+          int first = task / spans * callsOfTask;
+          int calls = streams.calls(span);
+          for (int call = first; call < Math.min(calls, first + callsOfTask); call++) {
+            part.multiply(streams.begin(span) + call, calls);
           }
-          if (apart * count < units) {
-            part.multiply(form.units(outs) - count, 1); // the last rows, with some before them
+          if (task == 0 && streams.left() > 0) {
+            part.multiply(units - perCall, 1); // the last ones, with some before them
           }
         });
+  }
+
+  /// Which units of a weight are read in which order. A span for each thread; in a span as many
+  /// streams as a call takes units, side by side: long runs of memory, which the processor fetches
+  /// ahead. Tasks go through the spans in turn, so that a thread that takes every n-th one continues
+  /// its streams.
+  ///
+  /// @param units of the weight
+  /// @param perCall units that are multiplied at a time
+  private record Streams(int units, int perCall, int spans) {
+    private int allCalls() {
+      return units / perCall;
+    }
+
+    private int firstCall(int span) {
+      return (int) ((long) allCalls() * span / spans);
+    }
+
+    /// First unit of a span.
+    int begin(int span) {
+      return firstCall(span) * perCall;
+    }
+
+    /// Calls that multiply a span, and units of each of its streams.
+    int calls(int span) {
+      return firstCall(span + 1) - firstCall(span);
+    }
+
+    /// Calls of the longest span.
+    int longest() {
+      return (allCalls() + spans - 1) / spans;
+    }
+
+    /// Units that fill no call.
+    int left() {
+      return units - allCalls() * perCall;
+    }
   }
 
   /// How the rows of a weight lie in memory.
@@ -73,6 +110,11 @@ final class FewRows {
   private record Form(
       @Nullable RowDots dots, @Nullable MemorySegment memory, long at, long bytes, int rows) {
     private static final Form WIDENED = new Form(null, null, 0, 0, 1);
+
+    /// Bytes of the weight that are worth a task of their own: every task starts reading anew.
+    long leastOfTask() {
+      return rows == 1 ? 128 << 10 : 512 << 10;
+    }
 
     static Form of(Tensor weight, int inner) {
       PairedRows paired = PairedRows.of(weight);
