@@ -40,8 +40,8 @@ abstract class BlockWeightsContract extends OpContract {
         cases.add(new Case(dtype, false, s[0], s[1] * block, s[2]));
       }
       int chained = (544 + block - 1) / block * block; // eight chains
-      for (int outs : new int[] {1, 4, 7, 66}) {
-        for (int rows : new int[] {1, 2, 5, 35}) {
+      for (int outs : new int[] {1, 4, 9, 66}) {
+        for (int rows : new int[] {1, 2, 5, 35}) { // few and many
           cases.add(new Case(dtype, false, rows, chained, outs));
           cases.add(new Case(dtype, true, rows, chained, outs));
         }
@@ -124,13 +124,13 @@ abstract class BlockWeightsContract extends OpContract {
   @EnumSource(names = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"})
   void slicesOfRowsAreTheirOwnBlocks(DType dtype) {
     int inner = Math.max(512, dtype.blockSize()) + dtype.blockSize();
-    BlockBytes weight = BlockBytes.random(dtype, 6, 19 * inner);
+    BlockBytes weight = BlockBytes.random(dtype, 6, 45 * inner);
     Tensor x = bench.f32("x", normal(7, 7 * inner), 7, inner);
-    Tensor values = bench.f32("weight", weight.values(), 19, inner);
-    Tensor stored = bench.blocks("weight", weight, 19, inner);
+    Tensor values = bench.f32("weight", weight.values(), 45, inner);
+    Tensor stored = bench.blocks("weight", weight, 45, inner);
     for (Tensor blocks : List.of(stored, bench.placed(stored))) {
-      for (int from : new int[] {4, 5}) {
-        for (int count : new int[] {12, 13}) {
+      for (int from : new int[] {5, 8, 16}) {
+        for (int count : new int[] {8, 17, 29}) {
           Tensor out = bench.garbage("out", 7, count);
           bench.ops.matmul(out, x, blocks.slice(from, from + count), null);
           Tensor want = bench.garbage("want", 7, count);
@@ -146,11 +146,12 @@ abstract class BlockWeightsContract extends OpContract {
   @EnumSource(names = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"})
   void placedWeightsReadBackAsStored(DType dtype) {
     int inner = Math.max(512, dtype.blockSize()) + dtype.blockSize();
-    BlockBytes weight = BlockBytes.random(dtype, 11, 5 * inner);
-    Tensor placed = bench.placed(bench.blocks("weight", weight, 5, inner));
+    BlockBytes weight = BlockBytes.random(dtype, 11, 21 * inner);
+    Tensor placed = bench.placed(bench.blocks("weight", weight, 21, inner));
     assertThat(placed.toHost().segment().toArray(ValueLayout.JAVA_BYTE)).isEqualTo(weight.bytes());
-    Tensor row = placed.slice(3, 4);
-    assertThat(row.toFloats()).isEqualTo(Arrays.copyOfRange(weight.values(), 3 * inner, 4 * inner));
+    Tensor row = placed.slice(13, 14);
+    assertThat(row.toFloats())
+        .isEqualTo(Arrays.copyOfRange(weight.values(), 13 * inner, 14 * inner));
     assertThat(bench.placed(placed)).isSameAs(placed);
   }
 

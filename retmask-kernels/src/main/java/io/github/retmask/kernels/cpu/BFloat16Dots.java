@@ -9,7 +9,7 @@ import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 
 /// [RowDots] of BF16 weights, which become floats by a shift.
-final class BFloat16Dots implements RowDots {
+final class BFloat16Dots extends StoredRowDots {
   static final RowDots INSTANCE = new BFloat16Dots();
 
   private static final VectorSpecies<Float> SPECIES = Lanes.CHAINS_OF_8;
@@ -20,24 +20,7 @@ final class BFloat16Dots implements RowDots {
   private BFloat16Dots() {}
 
   @Override
-  public void multiply(
-      MemorySegment weight,
-      long at,
-      long row,
-      float[] x,
-      int xAt,
-      int count,
-      int inner,
-      float[] sums,
-      int sumsAt) {
-    if (count == 1) {
-      one(weight, at, row, x, xAt, inner, sums, sumsAt);
-    } else {
-      two(weight, at, row, x, xAt, inner, sums, sumsAt);
-    }
-  }
-
-  private static void one(
+  void one(
       MemorySegment weight,
       long at,
       long row,
@@ -73,7 +56,8 @@ final class BFloat16Dots implements RowDots {
     }
   }
 
-  private static void two(
+  @Override
+  void two(
       MemorySegment weight,
       long at,
       long row,

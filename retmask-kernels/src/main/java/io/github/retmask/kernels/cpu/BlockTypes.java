@@ -13,8 +13,6 @@ import java.lang.foreign.ValueLayout;
 import jdk.incubator.vector.ByteVector;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
-import jdk.incubator.vector.VectorShape;
-import jdk.incubator.vector.VectorSpecies;
 
 /// Decodes tensors of block types; what the bytes mean is said in [DType], and the layout of the
 /// larger blocks in its reader of single elements, `BlockElement`. The values are the same to the bit,
@@ -25,11 +23,7 @@ import jdk.incubator.vector.VectorSpecies;
 final class BlockTypes {
   private static final int LARGEST_PART = 128;
 
-  /// As many bytes as there are floats in a vector; no vector is shorter than 8 bytes.
   private static final boolean IN_VECTORS = WIDTH >= 8;
-
-  private static final VectorSpecies<Byte> BYTES =
-      VectorSpecies.of(byte.class, VectorShape.forBitSize(Math.max(64, 8 * WIDTH)));
 
   /// Slot of the scratch arrays that holds a part of which not all elements are wanted.
   private static final int PART = 4;
@@ -194,12 +188,12 @@ final class BlockTypes {
   }
 
   private static IntVector signed(byte[] bytes, int at) {
-    return (IntVector) ByteVector.fromArray(BYTES, bytes, at).convertShape(B2I, Lanes.INT, 0);
+    return (IntVector) ByteVector.fromArray(Lanes.BYTES, bytes, at).convertShape(B2I, Lanes.INT, 0);
   }
 
   private static IntVector unsigned(byte[] bytes, int at) {
     return (IntVector)
-        ByteVector.fromArray(BYTES, bytes, at).convertShape(ZERO_EXTEND_B2I, Lanes.INT, 0);
+        ByteVector.fromArray(Lanes.BYTES, bytes, at).convertShape(ZERO_EXTEND_B2I, Lanes.INT, 0);
   }
 
   private static FloatVector floats(IntVector integers) {

@@ -101,9 +101,9 @@ final class Blocks {
       }
       return;
     }
-    PairedRows paired = PairedRows.of(from);
-    if (paired != null) {
-      paired.read(to, toAt, from, first, count, scratch);
+    RowGroups groups = RowGroups.of(from);
+    if (groups != null) {
+      groups.read(to, toAt, from, first, count, scratch);
     } else {
       BlockTypes.read(to, toAt, from.segment(), type, first, count, scratch);
     }

@@ -5,7 +5,7 @@ import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorSpecies;
 
 /// [RowDots] of F32 weights.
-final class FloatDots implements RowDots {
+final class FloatDots extends StoredRowDots {
   static final RowDots INSTANCE = new FloatDots();
 
   private static final VectorSpecies<Float> SPECIES = Lanes.CHAINS_OF_8;
@@ -13,24 +13,7 @@ final class FloatDots implements RowDots {
   private FloatDots() {}
 
   @Override
-  public void multiply(
-      MemorySegment weight,
-      long at,
-      long row,
-      float[] x,
-      int xAt,
-      int count,
-      int inner,
-      float[] sums,
-      int sumsAt) {
-    if (count == 1) {
-      one(weight, at, row, x, xAt, inner, sums, sumsAt);
-    } else {
-      two(weight, at, row, x, xAt, inner, sums, sumsAt);
-    }
-  }
-
-  private static void one(
+  void one(
       MemorySegment weight,
       long at,
       long row,
@@ -66,7 +49,8 @@ final class FloatDots implements RowDots {
     }
   }
 
-  private static void two(
+  @Override
+  void two(
       MemorySegment weight,
       long at,
       long row,

@@ -17,6 +17,10 @@ final class Lanes {
 
   static final VectorSpecies<Integer> INT = FLOAT.withLanes(int.class);
 
+  /// As many bytes as there are floats in a vector; no vector is shorter than 8 bytes.
+  static final VectorSpecies<Byte> BYTES =
+      VectorSpecies.of(byte.class, VectorShape.forBitSize(Math.max(64, 8 * FLOAT.length())));
+
   /// Floats in a vector: 4, 8 or 16.
   static final int WIDTH = FLOAT.length();
 

@@ -83,6 +83,14 @@ record Operand(Tensor matrix, boolean lineIsRow) {
     int k0 = layout.firstOf(pass);
     int count = layout.firstOf(pass + 1) - k0;
     int chains = layout.chains();
+    RowGroups groups = lineIsRow && chains == EIGHT ? RowGroups.of(matrix) : null;
+    if (groups != null && width % Lanes.WIDTH == 0) {
+      long row = groups.firstRow(matrix) + firstLine;
+      if (GroupPanels.suits(row, k0, count)) {
+        GroupPanels.pack(to, at, width, sliceSize, groups, row, lines, k0, count);
+        return;
+      }
+    }
     if (readsInPlace(lines, count, chains)) {
       // Within a block of eight steps every step is another chain's, or the next of the only one.
       int step = chains == 1 ? width : sliceSize;

@@ -1,27 +1,26 @@
 package io.github.retmask.kernels.cpu;
 
-import static io.github.retmask.kernels.cpu.Lanes.I64;
 import static io.github.retmask.kernels.cpu.Lanes.LE;
 import static jdk.incubator.vector.VectorOperators.B2I;
 import static jdk.incubator.vector.VectorOperators.I2F;
 import static jdk.incubator.vector.VectorOperators.LSHL;
 
+import io.github.retmask.tensor.DType;
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.ByteVector;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.LongVector;
 
-/// [PairDots] of Q4_0 weights. The low nibbles of a block's bytes are its elements 0 to 15, the high
-/// ones 16 to 31. An element times its scale is exact in a float.
+/// [GroupDots] of Q4_0 weights. An element times its scale is exact in a float.
 ///
 /// In a lane of 32 bits the low nibble is shifted to the top, where it stands for 2^28 times its value,
 /// and the high one stays, for 16 times; the scales make up for it. What else shapes the loops is said
-/// in [Q8Dots].
-final class Q4Dots extends PairDots {
+/// in [Q8Dots]; so that a loop has no more than eight conversions, each takes half of the chains.
+final class Q4Dots extends GroupDots {
   static final Q4Dots INSTANCE = new Q4Dots();
 
-  private static final int BLOCK = PairedRows.SCALES + 2 * PairedRows.EIGHT;
+  private static final int BLOCK = RowGroups.blockBytes(DType.Q4_0);
   private static final float LOW = 0x1p-28f;
   private static final float HIGH = 0x1p-4f;
 
@@ -31,58 +30,63 @@ final class Q4Dots extends PairDots {
   void one(
       MemorySegment weight,
       long at,
-      long pair,
-      float[] x,
+      long apart,
+      long[] x,
       int xAt,
-      int blocks,
+      int inner,
       float[] sums,
       int sumsAt) {
     MemorySegment w = OffHeap.cast(weight);
-    for (int part = 0; part < PairedRows.EIGHT; part += SPECIES.length()) {
-      long at0 = at + PairedRows.SCALES + part;
-      long at1 = at0 + pair;
-      int scales = PairedRows.SCALES + part;
-      int shift = 4 * part;
-      FloatVector s0 = FloatVector.zero(SPECIES);
-      FloatVector s1 = FloatVector.zero(SPECIES);
-      for (int b = 0; b < blocks; b++) {
-        int block = BLOCK * b;
-        int i = xAt + 32 * b;
-        long p0 = at0 + block;
-        long p1 = at1 + block;
-        long d0 = w.get(I64, p0 - scales) >>> shift;
-        long d1 = w.get(I64, p1 - scales) >>> shift;
-        FloatVector x0 = FloatVector.fromArray(SPECIES, x, i).rearrange(TWICE);
-        FloatVector x1 = FloatVector.fromArray(SPECIES, x, i + 8).rearrange(TWICE);
-        FloatVector x2 = FloatVector.fromArray(SPECIES, x, i + 16).rearrange(TWICE);
-        FloatVector x3 = FloatVector.fromArray(SPECIES, x, i + 24).rearrange(TWICE);
-        FloatVector scale0 = LongVector.broadcast(LONGS, d0).reinterpretAsFloats().rearrange(SCALE);
-        FloatVector low0 = scale0.mul(LOW);
-        FloatVector high0 = scale0.mul(HIGH);
-        IntVector q00 =
-            (IntVector) ByteVector.fromMemorySegment(BYTES, w, p0, LE).convertShape(B2I, INTS, 0);
-        IntVector q01 =
-            (IntVector)
-                ByteVector.fromMemorySegment(BYTES, w, p0 + 16, LE).convertShape(B2I, INTS, 0);
-        s0 = ((FloatVector) q00.lanewise(LSHL, 28).convert(I2F, 0)).mul(low0).fma(x0, s0);
-        s0 = ((FloatVector) q01.lanewise(LSHL, 28).convert(I2F, 0)).mul(low0).fma(x1, s0);
-        s0 = ((FloatVector) q00.and(-16).convert(I2F, 0)).mul(high0).fma(x2, s0);
-        s0 = ((FloatVector) q01.and(-16).convert(I2F, 0)).mul(high0).fma(x3, s0);
-        FloatVector scale1 = LongVector.broadcast(LONGS, d1).reinterpretAsFloats().rearrange(SCALE);
-        FloatVector low1 = scale1.mul(LOW);
-        FloatVector high1 = scale1.mul(HIGH);
-        IntVector q10 =
-            (IntVector) ByteVector.fromMemorySegment(BYTES, w, p1, LE).convertShape(B2I, INTS, 0);
-        IntVector q11 =
-            (IntVector)
-                ByteVector.fromMemorySegment(BYTES, w, p1 + 16, LE).convertShape(B2I, INTS, 0);
-        s1 = ((FloatVector) q10.lanewise(LSHL, 28).convert(I2F, 0)).mul(low1).fma(x0, s1);
-        s1 = ((FloatVector) q11.lanewise(LSHL, 28).convert(I2F, 0)).mul(low1).fma(x1, s1);
-        s1 = ((FloatVector) q10.and(-16).convert(I2F, 0)).mul(high1).fma(x2, s1);
-        s1 = ((FloatVector) q11.and(-16).convert(I2F, 0)).mul(high1).fma(x3, s1);
+    for (int part = 0; part < RowGroups.TWOS; part += SPECIES.length()) {
+      for (int m = 0; m < 2; m++) { // twos m and m + 2 of every four
+        long scales0 = at + 2 * part;
+        long scales1 = scales0 + apart;
+        long at0 = at + RowGroups.SCALES + part + m * RowGroups.TWOS;
+        long at1 = at0 + apart;
+        FloatVector s00 = FloatVector.zero(SPECIES);
+        FloatVector s01 = FloatVector.zero(SPECIES);
+        FloatVector s10 = FloatVector.zero(SPECIES);
+        FloatVector s11 = FloatVector.zero(SPECIES);
+        for (int k = 0; k < inner / 16; k++) {
+          int block = BLOCK * (k >> 1);
+          int o = block + 4 * RowGroups.TWOS * (k & 1);
+          long p0 = at0 + o;
+          long p1 = at1 + o;
+          int i = xAt + m + 8 * k;
+          FloatVector d0 =
+              FloatVector.fromMemorySegment(SPECIES, w, scales0 + block, LE).rearrange(TWICE);
+          FloatVector low0 = d0.mul(LOW);
+          FloatVector high0 = d0.mul(HIGH);
+          IntVector q00 =
+              (IntVector) ByteVector.fromMemorySegment(BYTES, w, p0, LE).convertShape(B2I, INTS, 0);
+          IntVector q01 =
+              (IntVector)
+                  ByteVector.fromMemorySegment(BYTES, w, p0 + 32, LE).convertShape(B2I, INTS, 0);
+          FloatVector d1 =
+              FloatVector.fromMemorySegment(SPECIES, w, scales1 + block, LE).rearrange(TWICE);
+          FloatVector low1 = d1.mul(LOW);
+          FloatVector high1 = d1.mul(HIGH);
+          IntVector q10 =
+              (IntVector) ByteVector.fromMemorySegment(BYTES, w, p1, LE).convertShape(B2I, INTS, 0);
+          IntVector q11 =
+              (IntVector)
+                  ByteVector.fromMemorySegment(BYTES, w, p1 + 32, LE).convertShape(B2I, INTS, 0);
+          FloatVector x00 = LongVector.broadcast(LONGS, x[i]).reinterpretAsFloats();
+          s00 = ((FloatVector) q00.lanewise(LSHL, 28).convert(I2F, 0)).mul(low0).fma(x00, s00);
+          s10 = ((FloatVector) q10.lanewise(LSHL, 28).convert(I2F, 0)).mul(low1).fma(x00, s10);
+          FloatVector x01 = LongVector.broadcast(LONGS, x[i + 2]).reinterpretAsFloats();
+          s01 = ((FloatVector) q01.lanewise(LSHL, 28).convert(I2F, 0)).mul(low0).fma(x01, s01);
+          s11 = ((FloatVector) q11.lanewise(LSHL, 28).convert(I2F, 0)).mul(low1).fma(x01, s11);
+          FloatVector x10 = LongVector.broadcast(LONGS, x[i + 4]).reinterpretAsFloats();
+          s00 = ((FloatVector) q00.and(-16).convert(I2F, 0)).mul(high0).fma(x10, s00);
+          s10 = ((FloatVector) q10.and(-16).convert(I2F, 0)).mul(high1).fma(x10, s10);
+          FloatVector x11 = LongVector.broadcast(LONGS, x[i + 6]).reinterpretAsFloats();
+          s01 = ((FloatVector) q01.and(-16).convert(I2F, 0)).mul(high0).fma(x11, s01);
+          s11 = ((FloatVector) q11.and(-16).convert(I2F, 0)).mul(high1).fma(x11, s11);
+        }
+        leave(s00.add(s01), m, sums, sumsAt + part + 0);
+        leave(s10.add(s11), m, sums, sumsAt + part + 16);
       }
-      s0.intoArray(sums, sumsAt + part);
-      s1.intoArray(sums, sumsAt + part + 2 * CHAINS);
     }
   }
 
@@ -90,84 +94,95 @@ final class Q4Dots extends PairDots {
   void two(
       MemorySegment weight,
       long at,
-      long pair,
-      float[] x,
+      long apart,
+      long[] x,
       int xAt,
-      int blocks,
+      int inner,
       float[] sums,
       int sumsAt) {
     MemorySegment w = OffHeap.cast(weight);
-    int apart = 32 * blocks;
-    for (int part = 0; part < PairedRows.EIGHT; part += SPECIES.length()) {
-      long at0 = at + PairedRows.SCALES + part;
-      long at1 = at0 + pair;
-      int scales = PairedRows.SCALES + part;
-      int shift = 4 * part;
-      FloatVector s0 = FloatVector.zero(SPECIES);
-      FloatVector s1 = FloatVector.zero(SPECIES);
-      FloatVector t0 = FloatVector.zero(SPECIES);
-      FloatVector t1 = FloatVector.zero(SPECIES);
-      for (int b = 0; b < blocks; b++) {
-        int block = BLOCK * b;
-        int i = xAt + 32 * b;
-        int j = i + apart;
-        long p0 = at0 + block;
-        long p1 = at1 + block;
-        long d0 = w.get(I64, p0 - scales) >>> shift;
-        long d1 = w.get(I64, p1 - scales) >>> shift;
-        FloatVector x0 = FloatVector.fromArray(SPECIES, x, i).rearrange(TWICE);
-        FloatVector y0 = FloatVector.fromArray(SPECIES, x, j).rearrange(TWICE);
-        FloatVector x1 = FloatVector.fromArray(SPECIES, x, i + 8).rearrange(TWICE);
-        FloatVector y1 = FloatVector.fromArray(SPECIES, x, j + 8).rearrange(TWICE);
-        FloatVector x2 = FloatVector.fromArray(SPECIES, x, i + 16).rearrange(TWICE);
-        FloatVector y2 = FloatVector.fromArray(SPECIES, x, j + 16).rearrange(TWICE);
-        FloatVector x3 = FloatVector.fromArray(SPECIES, x, i + 24).rearrange(TWICE);
-        FloatVector y3 = FloatVector.fromArray(SPECIES, x, j + 24).rearrange(TWICE);
-        FloatVector scale0 = LongVector.broadcast(LONGS, d0).reinterpretAsFloats().rearrange(SCALE);
-        FloatVector low0 = scale0.mul(LOW);
-        FloatVector high0 = scale0.mul(HIGH);
-        IntVector q00 =
-            (IntVector) ByteVector.fromMemorySegment(BYTES, w, p0, LE).convertShape(B2I, INTS, 0);
-        IntVector q01 =
-            (IntVector)
-                ByteVector.fromMemorySegment(BYTES, w, p0 + 16, LE).convertShape(B2I, INTS, 0);
-        FloatVector w00 = ((FloatVector) q00.lanewise(LSHL, 28).convert(I2F, 0)).mul(low0);
-        s0 = w00.fma(x0, s0);
-        t0 = w00.fma(y0, t0);
-        FloatVector w01 = ((FloatVector) q01.lanewise(LSHL, 28).convert(I2F, 0)).mul(low0);
-        s0 = w01.fma(x1, s0);
-        t0 = w01.fma(y1, t0);
-        FloatVector w02 = ((FloatVector) q00.and(-16).convert(I2F, 0)).mul(high0);
-        s0 = w02.fma(x2, s0);
-        t0 = w02.fma(y2, t0);
-        FloatVector w03 = ((FloatVector) q01.and(-16).convert(I2F, 0)).mul(high0);
-        s0 = w03.fma(x3, s0);
-        t0 = w03.fma(y3, t0);
-        FloatVector scale1 = LongVector.broadcast(LONGS, d1).reinterpretAsFloats().rearrange(SCALE);
-        FloatVector low1 = scale1.mul(LOW);
-        FloatVector high1 = scale1.mul(HIGH);
-        IntVector q10 =
-            (IntVector) ByteVector.fromMemorySegment(BYTES, w, p1, LE).convertShape(B2I, INTS, 0);
-        IntVector q11 =
-            (IntVector)
-                ByteVector.fromMemorySegment(BYTES, w, p1 + 16, LE).convertShape(B2I, INTS, 0);
-        FloatVector w10 = ((FloatVector) q10.lanewise(LSHL, 28).convert(I2F, 0)).mul(low1);
-        s1 = w10.fma(x0, s1);
-        t1 = w10.fma(y0, t1);
-        FloatVector w11 = ((FloatVector) q11.lanewise(LSHL, 28).convert(I2F, 0)).mul(low1);
-        s1 = w11.fma(x1, s1);
-        t1 = w11.fma(y1, t1);
-        FloatVector w12 = ((FloatVector) q10.and(-16).convert(I2F, 0)).mul(high1);
-        s1 = w12.fma(x2, s1);
-        t1 = w12.fma(y2, t1);
-        FloatVector w13 = ((FloatVector) q11.and(-16).convert(I2F, 0)).mul(high1);
-        s1 = w13.fma(x3, s1);
-        t1 = w13.fma(y3, t1);
+    for (int part = 0; part < RowGroups.TWOS; part += SPECIES.length()) {
+      for (int m = 0; m < 2; m++) { // twos m and m + 2 of every four
+        long scales0 = at + 2 * part;
+        long scales1 = scales0 + apart;
+        long at0 = at + RowGroups.SCALES + part + m * RowGroups.TWOS;
+        long at1 = at0 + apart;
+        FloatVector s00 = FloatVector.zero(SPECIES);
+        FloatVector s01 = FloatVector.zero(SPECIES);
+        FloatVector s10 = FloatVector.zero(SPECIES);
+        FloatVector s11 = FloatVector.zero(SPECIES);
+        FloatVector t00 = FloatVector.zero(SPECIES);
+        FloatVector t01 = FloatVector.zero(SPECIES);
+        FloatVector t10 = FloatVector.zero(SPECIES);
+        FloatVector t11 = FloatVector.zero(SPECIES);
+        for (int k = 0; k < inner / 16; k++) {
+          int block = BLOCK * (k >> 1);
+          int o = block + 4 * RowGroups.TWOS * (k & 1);
+          long p0 = at0 + o;
+          long p1 = at1 + o;
+          int i = xAt + m + 8 * k;
+          int j = i + inner / 2;
+          FloatVector d0 =
+              FloatVector.fromMemorySegment(SPECIES, w, scales0 + block, LE).rearrange(TWICE);
+          FloatVector low0 = d0.mul(LOW);
+          FloatVector high0 = d0.mul(HIGH);
+          IntVector q00 =
+              (IntVector) ByteVector.fromMemorySegment(BYTES, w, p0, LE).convertShape(B2I, INTS, 0);
+          IntVector q01 =
+              (IntVector)
+                  ByteVector.fromMemorySegment(BYTES, w, p0 + 32, LE).convertShape(B2I, INTS, 0);
+          FloatVector d1 =
+              FloatVector.fromMemorySegment(SPECIES, w, scales1 + block, LE).rearrange(TWICE);
+          FloatVector low1 = d1.mul(LOW);
+          FloatVector high1 = d1.mul(HIGH);
+          IntVector q10 =
+              (IntVector) ByteVector.fromMemorySegment(BYTES, w, p1, LE).convertShape(B2I, INTS, 0);
+          IntVector q11 =
+              (IntVector)
+                  ByteVector.fromMemorySegment(BYTES, w, p1 + 32, LE).convertShape(B2I, INTS, 0);
+          FloatVector x00 = LongVector.broadcast(LONGS, x[i]).reinterpretAsFloats();
+          FloatVector y00 = LongVector.broadcast(LONGS, x[j]).reinterpretAsFloats();
+          FloatVector w000 = ((FloatVector) q00.lanewise(LSHL, 28).convert(I2F, 0)).mul(low0);
+          s00 = w000.fma(x00, s00);
+          t00 = w000.fma(y00, t00);
+          FloatVector w010 = ((FloatVector) q10.lanewise(LSHL, 28).convert(I2F, 0)).mul(low1);
+          s10 = w010.fma(x00, s10);
+          t10 = w010.fma(y00, t10);
+          FloatVector x01 = LongVector.broadcast(LONGS, x[i + 2]).reinterpretAsFloats();
+          FloatVector y01 = LongVector.broadcast(LONGS, x[j + 2]).reinterpretAsFloats();
+          FloatVector w001 = ((FloatVector) q01.lanewise(LSHL, 28).convert(I2F, 0)).mul(low0);
+          s01 = w001.fma(x01, s01);
+          t01 = w001.fma(y01, t01);
+          FloatVector w011 = ((FloatVector) q11.lanewise(LSHL, 28).convert(I2F, 0)).mul(low1);
+          s11 = w011.fma(x01, s11);
+          t11 = w011.fma(y01, t11);
+          FloatVector x10 = LongVector.broadcast(LONGS, x[i + 4]).reinterpretAsFloats();
+          FloatVector y10 = LongVector.broadcast(LONGS, x[j + 4]).reinterpretAsFloats();
+          FloatVector w100 = ((FloatVector) q00.and(-16).convert(I2F, 0)).mul(high0);
+          s00 = w100.fma(x10, s00);
+          t00 = w100.fma(y10, t00);
+          FloatVector w110 = ((FloatVector) q10.and(-16).convert(I2F, 0)).mul(high1);
+          s10 = w110.fma(x10, s10);
+          t10 = w110.fma(y10, t10);
+          FloatVector x11 = LongVector.broadcast(LONGS, x[i + 6]).reinterpretAsFloats();
+          FloatVector y11 = LongVector.broadcast(LONGS, x[j + 6]).reinterpretAsFloats();
+          FloatVector w101 = ((FloatVector) q01.and(-16).convert(I2F, 0)).mul(high0);
+          s01 = w101.fma(x11, s01);
+          t01 = w101.fma(y11, t01);
+          FloatVector w111 = ((FloatVector) q11.and(-16).convert(I2F, 0)).mul(high1);
+          s11 = w111.fma(x11, s11);
+          t11 = w111.fma(y11, t11);
+        }
+        leave(s00.add(s01), m, sums, sumsAt + part + 0);
+        leave(s10.add(s11), m, sums, sumsAt + part + 16);
+        leave(t00.add(t01), m, sums, sumsAt + part + 32);
+        leave(t10.add(t11), m, sums, sumsAt + part + 48);
       }
-      s0.intoArray(sums, sumsAt + part);
-      s1.intoArray(sums, sumsAt + part + 2 * CHAINS);
-      t0.intoArray(sums, sumsAt + part + ROWS * CHAINS);
-      t1.intoArray(sums, sumsAt + part + (ROWS + 2) * CHAINS);
     }
+  }
+
+  /// The second half of the chains is added to the first.
+  private static void leave(FloatVector sum, int half, float[] sums, int at) {
+    (half == 0 ? sum : FloatVector.fromArray(SPECIES, sums, at).add(sum)).intoArray(sums, at);
   }
 }

@@ -1,22 +1,23 @@
 package io.github.retmask.kernels.cpu;
 
-import static io.github.retmask.kernels.cpu.Lanes.I64;
 import static io.github.retmask.kernels.cpu.Lanes.LE;
 import static jdk.incubator.vector.VectorOperators.B2F;
 
+import io.github.retmask.tensor.DType;
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.ByteVector;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.LongVector;
 
-/// [PairDots] of Q8_0 weights. An element times its scale is exact in a float.
+/// [GroupDots] of Q8_0 weights. An element times its scale is exact in a float.
 ///
 /// The loops call no methods of this class: past a number of nodes C2 inlines only methods of the
-/// vector library.
-final class Q8Dots extends PairDots {
+/// vector library. With more than these eight conversions in a loop it leaves vectors boxed in some
+/// runs.
+final class Q8Dots extends GroupDots {
   static final Q8Dots INSTANCE = new Q8Dots();
 
-  private static final int BLOCK = PairedRows.SCALES + 4 * PairedRows.EIGHT;
+  private static final int BLOCK = RowGroups.blockBytes(DType.Q8_0);
 
   private Q8Dots() {}
 
@@ -24,82 +25,89 @@ final class Q8Dots extends PairDots {
   void one(
       MemorySegment weight,
       long at,
-      long pair,
-      float[] x,
+      long apart,
+      long[] x,
       int xAt,
-      int blocks,
+      int inner,
       float[] sums,
       int sumsAt) {
     MemorySegment w = OffHeap.cast(weight);
-    for (int part = 0; part < PairedRows.EIGHT; part += SPECIES.length()) {
-      long at0 = at + PairedRows.SCALES + part;
-      long at1 = at0 + pair;
-      int scales = PairedRows.SCALES + part;
-      int shift = 4 * part;
-      FloatVector s0 = FloatVector.zero(SPECIES);
-      FloatVector s1 = FloatVector.zero(SPECIES);
-      for (int b = 0; b < blocks; b++) {
-        int block = BLOCK * b;
-        int i = xAt + 32 * b;
-        long p0 = at0 + block;
-        long p1 = at1 + block;
-        long d0 = w.get(I64, p0 - scales) >>> shift;
-        long d1 = w.get(I64, p1 - scales) >>> shift;
-        FloatVector scale0 = LongVector.broadcast(LONGS, d0).reinterpretAsFloats().rearrange(SCALE);
-        FloatVector scale1 = LongVector.broadcast(LONGS, d1).reinterpretAsFloats().rearrange(SCALE);
-        FloatVector x0 = FloatVector.fromArray(SPECIES, x, i).rearrange(TWICE);
-        s0 =
+    for (int part = 0; part < RowGroups.TWOS; part += SPECIES.length()) {
+      long scales0 = at + 2 * part;
+      long scales1 = scales0 + apart;
+      long at0 = at + RowGroups.SCALES + part;
+      long at1 = at0 + apart;
+      FloatVector s00 = FloatVector.zero(SPECIES);
+      FloatVector s01 = FloatVector.zero(SPECIES);
+      FloatVector s02 = FloatVector.zero(SPECIES);
+      FloatVector s03 = FloatVector.zero(SPECIES);
+      FloatVector s10 = FloatVector.zero(SPECIES);
+      FloatVector s11 = FloatVector.zero(SPECIES);
+      FloatVector s12 = FloatVector.zero(SPECIES);
+      FloatVector s13 = FloatVector.zero(SPECIES);
+      for (int k = 0; k < inner / 8; k++) {
+        int block = BLOCK * (k >> 2);
+        int o = block + 4 * RowGroups.TWOS * (k & 3);
+        long p0 = at0 + o;
+        long p1 = at1 + o;
+        int i = xAt + 4 * k;
+        FloatVector d0 =
+            FloatVector.fromMemorySegment(SPECIES, w, scales0 + block, LE).rearrange(TWICE);
+        FloatVector d1 =
+            FloatVector.fromMemorySegment(SPECIES, w, scales1 + block, LE).rearrange(TWICE);
+        FloatVector x0 = LongVector.broadcast(LONGS, x[i]).reinterpretAsFloats();
+        s00 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0, LE).convertShape(B2F, SPECIES, 0))
-                .mul(scale0)
-                .fma(x0, s0);
-        s1 =
+                .mul(d0)
+                .fma(x0, s00);
+        s10 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1, LE).convertShape(B2F, SPECIES, 0))
-                .mul(scale1)
-                .fma(x0, s1);
-        FloatVector x1 = FloatVector.fromArray(SPECIES, x, i + 8).rearrange(TWICE);
-        s0 =
+                .mul(d1)
+                .fma(x0, s10);
+        FloatVector x1 = LongVector.broadcast(LONGS, x[i + 1]).reinterpretAsFloats();
+        s01 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 16, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale0)
-                .fma(x1, s0);
-        s1 =
+                .mul(d0)
+                .fma(x1, s01);
+        s11 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 16, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale1)
-                .fma(x1, s1);
-        FloatVector x2 = FloatVector.fromArray(SPECIES, x, i + 16).rearrange(TWICE);
-        s0 =
+                .mul(d1)
+                .fma(x1, s11);
+        FloatVector x2 = LongVector.broadcast(LONGS, x[i + 2]).reinterpretAsFloats();
+        s02 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 32, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale0)
-                .fma(x2, s0);
-        s1 =
+                .mul(d0)
+                .fma(x2, s02);
+        s12 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 32, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale1)
-                .fma(x2, s1);
-        FloatVector x3 = FloatVector.fromArray(SPECIES, x, i + 24).rearrange(TWICE);
-        s0 =
+                .mul(d1)
+                .fma(x2, s12);
+        FloatVector x3 = LongVector.broadcast(LONGS, x[i + 3]).reinterpretAsFloats();
+        s03 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 48, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale0)
-                .fma(x3, s0);
-        s1 =
+                .mul(d0)
+                .fma(x3, s03);
+        s13 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 48, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale1)
-                .fma(x3, s1);
+                .mul(d1)
+                .fma(x3, s13);
       }
-      s0.intoArray(sums, sumsAt + part);
-      s1.intoArray(sums, sumsAt + part + 2 * CHAINS);
+      s00.add(s02).add(s01.add(s03)).intoArray(sums, sumsAt + part + 0);
+      s10.add(s12).add(s11.add(s13)).intoArray(sums, sumsAt + part + 16);
     }
   }
 
@@ -107,100 +115,112 @@ final class Q8Dots extends PairDots {
   void two(
       MemorySegment weight,
       long at,
-      long pair,
-      float[] x,
+      long apart,
+      long[] x,
       int xAt,
-      int blocks,
+      int inner,
       float[] sums,
       int sumsAt) {
     MemorySegment w = OffHeap.cast(weight);
-    int apart = 32 * blocks;
-    for (int part = 0; part < PairedRows.EIGHT; part += SPECIES.length()) {
-      long at0 = at + PairedRows.SCALES + part;
-      long at1 = at0 + pair;
-      int scales = PairedRows.SCALES + part;
-      int shift = 4 * part;
-      FloatVector s0 = FloatVector.zero(SPECIES);
-      FloatVector s1 = FloatVector.zero(SPECIES);
-      FloatVector t0 = FloatVector.zero(SPECIES);
-      FloatVector t1 = FloatVector.zero(SPECIES);
-      for (int b = 0; b < blocks; b++) {
-        int block = BLOCK * b;
-        int i = xAt + 32 * b;
-        int j = i + apart;
-        long p0 = at0 + block;
-        long p1 = at1 + block;
-        long d0 = w.get(I64, p0 - scales) >>> shift;
-        long d1 = w.get(I64, p1 - scales) >>> shift;
-        FloatVector scale0 = LongVector.broadcast(LONGS, d0).reinterpretAsFloats().rearrange(SCALE);
-        FloatVector scale1 = LongVector.broadcast(LONGS, d1).reinterpretAsFloats().rearrange(SCALE);
-        FloatVector x0 = FloatVector.fromArray(SPECIES, x, i).rearrange(TWICE);
-        FloatVector y0 = FloatVector.fromArray(SPECIES, x, j).rearrange(TWICE);
+    for (int part = 0; part < RowGroups.TWOS; part += SPECIES.length()) {
+      long scales0 = at + 2 * part;
+      long scales1 = scales0 + apart;
+      long at0 = at + RowGroups.SCALES + part;
+      long at1 = at0 + apart;
+      FloatVector s00 = FloatVector.zero(SPECIES);
+      FloatVector s01 = FloatVector.zero(SPECIES);
+      FloatVector s02 = FloatVector.zero(SPECIES);
+      FloatVector s03 = FloatVector.zero(SPECIES);
+      FloatVector s10 = FloatVector.zero(SPECIES);
+      FloatVector s11 = FloatVector.zero(SPECIES);
+      FloatVector s12 = FloatVector.zero(SPECIES);
+      FloatVector s13 = FloatVector.zero(SPECIES);
+      FloatVector t00 = FloatVector.zero(SPECIES);
+      FloatVector t01 = FloatVector.zero(SPECIES);
+      FloatVector t02 = FloatVector.zero(SPECIES);
+      FloatVector t03 = FloatVector.zero(SPECIES);
+      FloatVector t10 = FloatVector.zero(SPECIES);
+      FloatVector t11 = FloatVector.zero(SPECIES);
+      FloatVector t12 = FloatVector.zero(SPECIES);
+      FloatVector t13 = FloatVector.zero(SPECIES);
+      for (int k = 0; k < inner / 8; k++) {
+        int block = BLOCK * (k >> 2);
+        int o = block + 4 * RowGroups.TWOS * (k & 3);
+        long p0 = at0 + o;
+        long p1 = at1 + o;
+        int i = xAt + 4 * k;
+        int j = i + inner / 2;
+        FloatVector d0 =
+            FloatVector.fromMemorySegment(SPECIES, w, scales0 + block, LE).rearrange(TWICE);
+        FloatVector d1 =
+            FloatVector.fromMemorySegment(SPECIES, w, scales1 + block, LE).rearrange(TWICE);
+        FloatVector x0 = LongVector.broadcast(LONGS, x[i]).reinterpretAsFloats();
+        FloatVector y0 = LongVector.broadcast(LONGS, x[j]).reinterpretAsFloats();
         FloatVector w00 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0, LE).convertShape(B2F, SPECIES, 0))
-                .mul(scale0);
-        s0 = w00.fma(x0, s0);
-        t0 = w00.fma(y0, t0);
+                .mul(d0);
+        s00 = w00.fma(x0, s00);
+        t00 = w00.fma(y0, t00);
         FloatVector w10 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1, LE).convertShape(B2F, SPECIES, 0))
-                .mul(scale1);
-        s1 = w10.fma(x0, s1);
-        t1 = w10.fma(y0, t1);
-        FloatVector x1 = FloatVector.fromArray(SPECIES, x, i + 8).rearrange(TWICE);
-        FloatVector y1 = FloatVector.fromArray(SPECIES, x, j + 8).rearrange(TWICE);
+                .mul(d1);
+        s10 = w10.fma(x0, s10);
+        t10 = w10.fma(y0, t10);
+        FloatVector x1 = LongVector.broadcast(LONGS, x[i + 1]).reinterpretAsFloats();
+        FloatVector y1 = LongVector.broadcast(LONGS, x[j + 1]).reinterpretAsFloats();
         FloatVector w01 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 16, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale0);
-        s0 = w01.fma(x1, s0);
-        t0 = w01.fma(y1, t0);
+                .mul(d0);
+        s01 = w01.fma(x1, s01);
+        t01 = w01.fma(y1, t01);
         FloatVector w11 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 16, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale1);
-        s1 = w11.fma(x1, s1);
-        t1 = w11.fma(y1, t1);
-        FloatVector x2 = FloatVector.fromArray(SPECIES, x, i + 16).rearrange(TWICE);
-        FloatVector y2 = FloatVector.fromArray(SPECIES, x, j + 16).rearrange(TWICE);
+                .mul(d1);
+        s11 = w11.fma(x1, s11);
+        t11 = w11.fma(y1, t11);
+        FloatVector x2 = LongVector.broadcast(LONGS, x[i + 2]).reinterpretAsFloats();
+        FloatVector y2 = LongVector.broadcast(LONGS, x[j + 2]).reinterpretAsFloats();
         FloatVector w02 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 32, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale0);
-        s0 = w02.fma(x2, s0);
-        t0 = w02.fma(y2, t0);
+                .mul(d0);
+        s02 = w02.fma(x2, s02);
+        t02 = w02.fma(y2, t02);
         FloatVector w12 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 32, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale1);
-        s1 = w12.fma(x2, s1);
-        t1 = w12.fma(y2, t1);
-        FloatVector x3 = FloatVector.fromArray(SPECIES, x, i + 24).rearrange(TWICE);
-        FloatVector y3 = FloatVector.fromArray(SPECIES, x, j + 24).rearrange(TWICE);
+                .mul(d1);
+        s12 = w12.fma(x2, s12);
+        t12 = w12.fma(y2, t12);
+        FloatVector x3 = LongVector.broadcast(LONGS, x[i + 3]).reinterpretAsFloats();
+        FloatVector y3 = LongVector.broadcast(LONGS, x[j + 3]).reinterpretAsFloats();
         FloatVector w03 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 48, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale0);
-        s0 = w03.fma(x3, s0);
-        t0 = w03.fma(y3, t0);
+                .mul(d0);
+        s03 = w03.fma(x3, s03);
+        t03 = w03.fma(y3, t03);
         FloatVector w13 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 48, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(scale1);
-        s1 = w13.fma(x3, s1);
-        t1 = w13.fma(y3, t1);
+                .mul(d1);
+        s13 = w13.fma(x3, s13);
+        t13 = w13.fma(y3, t13);
       }
-      s0.intoArray(sums, sumsAt + part);
-      s1.intoArray(sums, sumsAt + part + 2 * CHAINS);
-      t0.intoArray(sums, sumsAt + part + ROWS * CHAINS);
-      t1.intoArray(sums, sumsAt + part + (ROWS + 2) * CHAINS);
+      s00.add(s02).add(s01.add(s03)).intoArray(sums, sumsAt + part + 0);
+      s10.add(s12).add(s11.add(s13)).intoArray(sums, sumsAt + part + 16);
+      t00.add(t02).add(t01.add(t03)).intoArray(sums, sumsAt + part + 32);
+      t10.add(t12).add(t11.add(t13)).intoArray(sums, sumsAt + part + 48);
     }
   }
 }

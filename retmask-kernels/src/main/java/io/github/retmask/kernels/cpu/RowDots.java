@@ -1,42 +1,60 @@
 package io.github.retmask.kernels.cpu;
 
 import io.github.retmask.tensor.DType;
+import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 
-/// Dot products of one or two rows of x with stored rows of a weight, in the eight chains of
-/// [io.github.retmask.backend.Kernels#matmul]: step i goes to lane i mod 8 of a vector of eight, or of
-/// two of four. The weight is read once, where it lies.
+/// Dot products of one or two rows of x with some rows of a weight, in the eight chains of
+/// [io.github.retmask.backend.Kernels#matmul]: step i goes to chain i mod 8. The weight is read once,
+/// where it lies.
 interface RowDots {
-  /// Lanes of the vectors that hold chains.
+  /// Lanes of the vectors that hold chains of one row.
   int LANES = Math.min(8, Lanes.WIDTH);
 
   /// Chains per output.
   int CHAINS = 8;
 
-  /// Stored rows per call.
-  int ROWS = 4;
+  /// Floats that a call leaves for every row of x: [StoredRowDots] the eight chains of four outputs,
+  /// [GroupDots] two parts of sixteen.
+  int LEFT = 32;
 
-  /// [#ROWS] stored rows with `count` rows of x, `inner` apart: `sums[8 (ROWS j + r) + chain]` for
-  /// row j of x and stored row r.
+  /// Rows of x as a kernel reads them.
+  ///
+  /// @param floats the elements, for [StoredRowDots]
+  /// @param twos every two of them together, for [GroupDots]; each leaves the other's empty
+  record Inputs(float[] floats, long[] twos) {}
+
+  /// @param x F32
+  /// @param slot of the scratch arrays
+  Inputs inputs(Tensor x, Scratch scratch, int slot);
+
+  /// What is left of the outputs of row j of x goes to `sums[LEFT j]` and on.
   ///
   /// @param weight off-heap
-  /// @param at byte of the first stored row
-  /// @param row bytes from one of the stored rows to the next
+  /// @param at byte of the first rows
+  /// @param apart bytes from there to the next rows
+  /// @param first the first of those rows of x
   /// @param count one or two
   /// @param inner elements of a row, a multiple of 8
   void multiply(
       MemorySegment weight,
       long at,
-      long row,
-      float[] x,
-      int xAt,
+      long apart,
+      Inputs x,
+      int first,
       int count,
       int inner,
       float[] sums,
       int sumsAt);
 
-  /// The kernel of a type, or null where rows are widened before.
+  /// The sum of eight chains.
+  static float tree(float[] c, int at) {
+    return ((c[at] + c[at + 4]) + (c[at + 2] + c[at + 6]))
+        + ((c[at + 1] + c[at + 5]) + (c[at + 3] + c[at + 7]));
+  }
+
+  /// The kernel of a type as it is stored, or null where rows are widened before.
   static @Nullable RowDots of(DType type) {
     return switch (type) {
       case F32 -> FloatDots.INSTANCE;

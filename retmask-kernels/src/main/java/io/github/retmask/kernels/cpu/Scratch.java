@@ -11,6 +11,7 @@ final class Scratch {
   private final float[][] arrays = new float[SLOTS][0];
   private short[] shorts = new short[0];
   private byte[] bytes = new byte[0];
+  private long[] longs = new long[0];
   private @Nullable MemorySegment segment;
 
   /// A heap array of at least `length` floats.
@@ -37,6 +38,14 @@ final class Scratch {
       bytes = new byte[length];
     }
     return bytes;
+  }
+
+  /// A heap array of at least `length` longs.
+  long[] longs(int length) {
+    if (longs.length < length) {
+      longs = new long[length];
+    }
+    return longs;
   }
 
   /// Native memory of exactly `length` floats, freed with this object.

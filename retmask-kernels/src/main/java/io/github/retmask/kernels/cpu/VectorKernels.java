@@ -40,7 +40,7 @@ final class VectorKernels implements Kernels {
   /// Weights of types that convert slowly are copied into the form that decoding reads best.
   @Override
   public synchronized Tensor place(Tensor weight, TensorArena arena) {
-    return PairedRows.suits(weight) ? PairedRows.place(pool, weight, arena) : weight;
+    return RowGroups.suits(weight) ? RowGroups.place(pool, weight, arena) : weight;
   }
 
   @Override

@@ -10,7 +10,7 @@ final class WideDots {
   private WideDots() {}
 
   /// Four rows of w, dense, with one row of x.
-  static void one(float[] w, float[] x, int xAt, int inner, float[] sums, int sumsAt) {
+  static void one(float[] w, float[] x, int xAt, int inner, float[] sums) {
     for (int lane = 0; lane < RowDots.CHAINS; lane += RowDots.LANES) {
       FloatVector s0 = FloatVector.zero(SPECIES);
       FloatVector s1 = FloatVector.zero(SPECIES);
@@ -23,10 +23,10 @@ final class WideDots {
         s2 = FloatVector.fromArray(SPECIES, w, 2 * inner + i).fma(x0, s2);
         s3 = FloatVector.fromArray(SPECIES, w, 3 * inner + i).fma(x0, s3);
       }
-      s0.intoArray(sums, sumsAt + lane);
-      s1.intoArray(sums, sumsAt + lane + 8);
-      s2.intoArray(sums, sumsAt + lane + 16);
-      s3.intoArray(sums, sumsAt + lane + 24);
+      s0.intoArray(sums, lane);
+      s1.intoArray(sums, lane + 8);
+      s2.intoArray(sums, lane + 16);
+      s3.intoArray(sums, lane + 24);
     }
   }
 }

@@ -1,0 +1,64 @@
+package io.github.retmask.kernels.cpu;
+
+import io.github.retmask.tensor.Tensor;
+import java.lang.foreign.MemorySegment;
+
+/// [RowDots] of rows as they are stored, four a call: chains are lanes of a vector of eight, or of two
+/// of four.
+abstract class StoredRowDots implements RowDots {
+  /// Rows of the weight per call.
+  static final int ROWS = 4;
+
+  @Override
+  public final Inputs inputs(Tensor x, Scratch scratch, int slot) {
+    return new Inputs(read(x, scratch, slot), new long[0]);
+  }
+
+  /// The elements of x.
+  static float[] read(Tensor x, Scratch scratch, int slot) {
+    int size = (int) x.size();
+    float[] floats = scratch.floats(slot, size);
+    MemorySegment.copy(x.segment(), Lanes.F32, 0, floats, 0, size);
+    return floats;
+  }
+
+  @Override
+  public final void multiply(
+      MemorySegment weight,
+      long at,
+      long apart,
+      Inputs x,
+      int first,
+      int count,
+      int inner,
+      float[] sums,
+      int sumsAt) {
+    if (count == 1) {
+      one(weight, at, apart, x.floats(), first * inner, inner, sums, sumsAt);
+    } else {
+      two(weight, at, apart, x.floats(), first * inner, inner, sums, sumsAt);
+    }
+  }
+
+  /// With one row of x.
+  abstract void one(
+      MemorySegment weight,
+      long at,
+      long row,
+      float[] x,
+      int xAt,
+      int inner,
+      float[] sums,
+      int sumsAt);
+
+  /// With two rows of x.
+  abstract void two(
+      MemorySegment weight,
+      long at,
+      long row,
+      float[] x,
+      int xAt,
+      int inner,
+      float[] sums,
+      int sumsAt);
+}
