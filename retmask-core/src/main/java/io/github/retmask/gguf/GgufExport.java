@@ -157,7 +157,7 @@ public final class GgufExport {
     for (int row = 0; row < rows; row++) {
       Tensor one = matrix.slice(source[row], source[row] + 1);
       if (one.dtype() == type) {
-        piece.put(one.segment().asByteBuffer());
+        piece.put(one.toHost().segment().asByteBuffer());
       } else {
         RowEncoder.encode(piece, one.toFloats(), type, "tensor " + FormatException.quote(name));
       }

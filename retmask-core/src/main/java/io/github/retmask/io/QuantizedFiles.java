@@ -19,11 +19,12 @@ import java.util.function.BiFunction;
 import java.util.stream.LongStream;
 
 /// A model whose matrices are rounded to blocks when they are first asked for, one after the other,
-/// and kept in memory. Vectors (norms, biases) stay as they are stored, and so do matrices whose rows
-/// are no whole blocks of 32 and those that are of a block type already.
+/// and kept in memory, where the backend has a form of its own for them as a copy in that. Vectors
+/// (norms, biases) stay as they are stored, and so do matrices whose rows are no whole blocks of 32 and
+/// those that are of a block type already.
 ///
-/// A backend may keep a matrix in memory and a form of its own. What was read of a matrix is given back
-/// to the system at once, so that the peak is what is kept and one matrix. Only copies that the source had to make (queries and keys in GGUF files of the llama
+/// What was read of a matrix is given back to the system at once, so that the peak is what is kept and
+/// one matrix. Only copies that the source had to make (queries and keys in GGUF files of the llama
 /// architecture, data at odd addresses) stay beside it.
 public final class QuantizedFiles implements ModelFiles {
   private static final Set<String> ROUNDED = Set.of("F32", "BF16", "F16");
@@ -106,7 +107,8 @@ public final class QuantizedFiles implements ModelFiles {
 
   /// By how much rounding changed a matrix. Reads it again.
   public RoundingError error(Matrix matrix) {
-    RoundingError error = RoundingError.between(matrix.stored(), matrix.used(), isParallel);
+    RoundingError error =
+        RoundingError.between(matrix.stored(), matrix.used().toHost(), isParallel);
     unload(matrix.stored());
     return error;
   }

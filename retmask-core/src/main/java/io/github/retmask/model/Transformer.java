@@ -24,7 +24,8 @@ import org.jspecify.annotations.Nullable;
 /// argument of every call, per row; the weights are never edited.
 ///
 /// A row's result does not depend on the other rows, on the number of threads, or on how its tokens
-/// were cut into calls. Not thread-safe: use one per thread, they may share weights.
+/// were cut into calls. Not thread-safe: use one per thread; they may share [#weights], so that what the
+/// backend copied is there once.
 public final class Transformer implements AutoCloseable {
   private final ModelConfig config;
   private final Weights weights;
@@ -32,7 +33,7 @@ public final class Transformer implements AutoCloseable {
   private final List<DecoderLayer> layers = new ArrayList<>();
   private final Map<RopeSpec, RopeTable> ropes = new HashMap<>();
   private final DType activations;
-  private final TensorArena weightMemory; // of copies on a device
+  private final TensorArena weightMemory; // of the backend's copies
   private TensorArena ropeMemory;
   private int ropePositions;
 
@@ -80,7 +81,7 @@ public final class Transformer implements AutoCloseable {
     return config;
   }
 
-  /// The weights as the backend reads them: those given, or copies on its device.
+  /// The weights as the backend reads them: those given, or its copies.
   public Weights weights() {
     return weights;
   }

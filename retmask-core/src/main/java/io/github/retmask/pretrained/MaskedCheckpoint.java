@@ -4,6 +4,7 @@ import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadKind;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.heads.MaskPhase;
+import io.github.retmask.io.Checkpoint;
 import io.github.retmask.io.IfPresent;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.tensor.DType;
@@ -31,6 +32,7 @@ public final class MaskedCheckpoint {
   public static void save(PretrainedModel model, HeadMask mask, Path target, IfPresent ifPresent)
       throws IOException {
     requireExpressible(mask);
+    Checkpoint source = model.checkpoint();
     try (HostArena arena = new HostArena()) {
       Map<String, Tensor> changed = new HashMap<>();
       for (HeadId id : mask.touched()) {
@@ -45,7 +47,7 @@ public final class MaskedCheckpoint {
         changed.put(stored.name(), copy);
         scale(copy, id.head(), mask.gate(id.layer(), id.head()), model.config());
       }
-      model.checkpoint().save(target, changed, ifPresent);
+      source.save(target, changed, ifPresent);
     }
   }
 

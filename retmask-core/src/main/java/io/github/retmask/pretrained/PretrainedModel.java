@@ -37,7 +37,8 @@ public final class PretrainedModel implements AutoCloseable {
   private final ModelConfig config;
   private final GenerationConfig generation;
   private final Weights weights;
-  private final Transformer transformer;
+  private final Ops ops;
+  private @Nullable Transformer transformer;
   private @Nullable Tokenizer tokenizer;
 
   private PretrainedModel(
@@ -46,13 +47,13 @@ public final class PretrainedModel implements AutoCloseable {
       ModelConfig config,
       GenerationConfig generation,
       Weights weights,
-      Transformer transformer) {
+      Ops ops) {
     this.files = files;
     this.architecture = architecture;
     this.config = config;
     this.generation = generation;
     this.weights = weights;
-    this.transformer = transformer;
+    this.ops = ops;
   }
 
   /// Opens a folder or a GGUF file. Its tokenizer is not touched until it is asked for.
@@ -110,8 +111,7 @@ public final class PretrainedModel implements AutoCloseable {
                 return files.tensor(name, dims);
               });
       requireAllRead(files, read, config.tiedEmbeddings());
-      return new PretrainedModel(
-          files, architecture, config, generation, weights, new Transformer(config, weights, ops));
+      return new PretrainedModel(files, architecture, config, generation, weights, ops);
     } catch (Throwable failure) {
       opened.close();
       throw failure;
@@ -182,9 +182,16 @@ public final class PretrainedModel implements AutoCloseable {
     return weights;
   }
 
-  /// The model.
+  /// The model, with its weights placed where the backend reads them on the first call.
+  ///
+  /// @throws OutOfMemoryError when the backend has no room for them
   public Transformer transformer() {
-    return transformer;
+    Transformer made = transformer;
+    if (made == null) {
+      made = new Transformer(config, weights, ops);
+      transformer = made;
+    }
+    return made;
   }
 
   /// How it wants to generate.
@@ -234,7 +241,9 @@ public final class PretrainedModel implements AutoCloseable {
   /// Unmaps the weights.
   @Override
   public void close() {
-    transformer.close();
+    if (transformer != null) {
+      transformer.close();
+    }
     files.close();
   }
 }

@@ -2,8 +2,8 @@ package io.github.retmask.tensor;
 
 import java.lang.foreign.MemorySegment;
 
-/// Copies between host memory and an accelerator's, in the order of the ops around them. Both calls
-/// return when the bytes have arrived.
+/// Copies between host memory and an accelerator's, or a backend's own form of weights, in the order of
+/// the ops around them. Both calls return when the bytes have arrived.
 public interface DeviceMemory {
 
   /// Device to host.
@@ -16,5 +16,6 @@ public interface DeviceMemory {
   ///
   /// @param address device address of the first byte
   /// @param from memory of any kind, mapped files included
+  /// @throws UnsupportedOperationException where the memory is only read
   void write(long address, MemorySegment from);
 }

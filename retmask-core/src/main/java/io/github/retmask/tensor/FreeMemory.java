@@ -28,6 +28,13 @@ public final class FreeMemory {
     return Math.clamp(limit - own, 0, available);
   }
 
+  /// Bytes that should stay free for what comes later, where something can do without: an eighth of the
+  /// memory.
+  public static long reserve() {
+    var system = (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
+    return system.getTotalMemorySize() / 8;
+  }
+
   /// A `Name:  123 kB` line of a file in bytes, -1 when there is none.
   private static long field(Path file, String name) {
     try {

@@ -46,6 +46,7 @@ abstract class BlockWeightsContract extends OpContract {
           cases.add(new Case(dtype, true, rows, chained, outs));
         }
       }
+      cases.add(new Case(dtype, true, 35, 4864, 33)); // passes of unequal length
     }
     return cases;
   }

@@ -26,7 +26,7 @@ final class BlockTypes {
   private static final boolean IN_VECTORS = WIDTH >= 8;
 
   /// Slot of the scratch arrays that holds a part of which not all elements are wanted.
-  private static final int PART = 4;
+  static final int PART = 4;
 
   private BlockTypes() {}
 

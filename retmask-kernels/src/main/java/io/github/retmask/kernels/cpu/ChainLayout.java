@@ -22,9 +22,10 @@ record ChainLayout(int inner, int chains, int length, int passes) {
     return new ChainLayout(inner, chains, length, Math.max(1, (length + DEPTH - 1) / DEPTH));
   }
 
-  /// First step of a pass within its chain; passes come out equally long.
+  /// First step of a pass within its chain. Passes come out equally long, but in whole blocks of what
+  /// packing takes at once: eight steps.
   int begin(int pass) {
-    return (int) ((long) length * pass / passes);
+    return pass == passes ? length : (int) ((long) length * pass / passes) & -8;
   }
 
   /// Steps of a pass.

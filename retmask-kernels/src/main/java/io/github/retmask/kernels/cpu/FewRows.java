@@ -11,9 +11,9 @@ final class FewRows {
   /// Rows of x up to which this beats packing.
   private static final int MOST = 15;
 
-  private static final int X = 0;
-  private static final int SUMS = 1;
-  private static final int WIDE = 2;
+  // Slots of the scratch arrays.
+  private static final int SUMS = StoredRowDots.X + 1;
+  private static final int WIDE = SUMS + 1;
 
   private FewRows() {}
 
@@ -54,9 +54,8 @@ final class FewRows {
         (task, scratch) -> {
           // A span has as many streams as a call takes units: long runs of memory, which the
           // processor
-          // fetches ahead. Tasks go through the spans in turn, so that a thread that takes every
-          // n-th
-          // one continues its streams.
+          // fetches ahead. Of groups there is a span for each thread; tasks go through the spans in
+          // turn, so that a thread that takes every n-th one continues its streams.
           int span = task % spans;
           int round = task / spans;
           int first = (int) ((long) calls * span / spans);
@@ -105,8 +104,8 @@ final class FewRows {
 
     RowDots.Inputs inputs(Tensor x, Scratch scratch) {
       return dots == null
-          ? new RowDots.Inputs(StoredRowDots.read(x, scratch, X), new long[0])
-          : dots.inputs(x, scratch, X);
+          ? new RowDots.Inputs(StoredRowDots.read(x, scratch), new long[0])
+          : dots.inputs(x, scratch);
     }
 
     /// Bytes of the weight that are worth a task of their own: every task starts reading anew.

@@ -33,7 +33,7 @@ abstract class GroupDots implements RowDots {
   }
 
   @Override
-  public final Inputs inputs(Tensor x, Scratch scratch, int slot) {
+  public final Inputs inputs(Tensor x, Scratch scratch) {
     int size = (int) x.size() / 2;
     long[] twos = scratch.longs(size);
     MemorySegment.copy(x.segment(), Lanes.I64, 0, twos, 0, size);

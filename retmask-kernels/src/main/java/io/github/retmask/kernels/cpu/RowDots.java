@@ -21,13 +21,12 @@ interface RowDots {
 
   /// Rows of x as a kernel reads them.
   ///
-  /// @param floats the elements, for [StoredRowDots]
-  /// @param twos every two of them together, for [GroupDots]; each leaves the other's empty
+  /// @param floats the elements, or none
+  /// @param twos every two of them together, for [GroupDots], or none
   record Inputs(float[] floats, long[] twos) {}
 
   /// @param x F32
-  /// @param slot of the scratch arrays
-  Inputs inputs(Tensor x, Scratch scratch, int slot);
+  Inputs inputs(Tensor x, Scratch scratch);
 
   /// What is left of the outputs of row j of x goes to `sums[LEFT j]` and on.
   ///

@@ -48,9 +48,6 @@ final class RowGroups implements DeviceMemory {
 
   private static final long LOW_NIBBLES = 0x0f0f0f0f0f0f0f0fL;
 
-  /// Slot of the scratch arrays that holds a block of which not all elements are wanted.
-  private static final int PART = 4;
-
   private static final VarHandle FLOAT =
       MethodHandles.byteArrayViewVarHandle(float[].class, Lanes.LE);
 
@@ -84,7 +81,7 @@ final class RowGroups implements DeviceMemory {
     long rows = weight.dim(0);
     long groupCount = (rows + 2 * ROWS - 1) / (2 * ROWS) * 2; // GroupPanels reads two at a time
     long bytes = groupCount * groupBytes(type, width);
-    if (bytes > FreeMemory.bytes()) {
+    if (bytes > FreeMemory.bytes() - FreeMemory.reserve()) {
       return weight;
     }
     Tensor memory = arena.allocate(weight.name(), DType.I32, bytes / Integer.BYTES);
@@ -114,6 +111,8 @@ final class RowGroups implements DeviceMemory {
   }
 
   /// The matrix's row that a tensor begins with.
+  ///
+  /// @param tensor rows of the matrix, not a view of another width
   long firstRow(Tensor tensor) {
     return ((Storage.Device) tensor.storage()).address() / type.bytes(width);
   }
@@ -244,7 +243,7 @@ final class RowGroups implements DeviceMemory {
       if (i >= column && i + ELEMENTS <= end) {
         decode(to, toAt + i - column, bytes, at, within);
       } else {
-        float[] whole = scratch.floats(PART, ELEMENTS);
+        float[] whole = scratch.floats(BlockTypes.PART, ELEMENTS);
         decode(whole, 0, bytes, at, within);
         int skipped = Math.max(0, column - i);
         int kept = Math.min(ELEMENTS, end - i) - skipped;

@@ -9,15 +9,18 @@ abstract class StoredRowDots implements RowDots {
   /// Rows of the weight per call.
   static final int ROWS = 4;
 
+  /// Slot of the scratch arrays that holds x; [FewRows] has the next.
+  static final int X = 0;
+
   @Override
-  public final Inputs inputs(Tensor x, Scratch scratch, int slot) {
-    return new Inputs(read(x, scratch, slot), new long[0]);
+  public final Inputs inputs(Tensor x, Scratch scratch) {
+    return new Inputs(read(x, scratch), new long[0]);
   }
 
   /// The elements of x.
-  static float[] read(Tensor x, Scratch scratch, int slot) {
+  static float[] read(Tensor x, Scratch scratch) {
     int size = (int) x.size();
-    float[] floats = scratch.floats(slot, size);
+    float[] floats = scratch.floats(X, size);
     MemorySegment.copy(x.segment(), Lanes.F32, 0, floats, 0, size);
     return floats;
   }
