@@ -95,7 +95,9 @@ record Operand(Tensor matrix, boolean lineIsRow) {
       // Within a block of eight steps every step is another chain's, or the next of the only one.
       int step = chains == 1 ? width : sliceSize;
       int block = chains == 1 ? EIGHT * width : width;
-      for (int j = 0; j < lines; j += EIGHT) {
+      // The last eight begin early and are written twice where lines are no multiple of eight.
+      for (int end = EIGHT; end < lines + EIGHT; end += EIGHT) {
+        int j = Math.min(end, lines) - EIGHT;
         long from = Float.BYTES * ((firstLine + j) * matrix.dim(-1) + k0);
         long rowBytes = Float.BYTES * matrix.dim(-1);
         Panels.transposeEight(
@@ -135,12 +137,12 @@ record Operand(Tensor matrix, boolean lineIsRow) {
     }
   }
 
-  /// Whether lines are floats that can be transposed where they lie: whole blocks of eight by eight.
+  /// Whether lines are floats that can be transposed where they lie, in blocks of eight by eight.
   private boolean readsInPlace(int lines, int count, int chains) {
     return lineIsRow
         && matrix.dtype() == DType.F32
         && Lanes.WIDTH >= EIGHT
-        && lines % EIGHT == 0
+        && lines >= EIGHT
         && count % EIGHT == 0
         && (chains == 1 || chains == EIGHT)
         && OffHeap.holds(matrix.segment());

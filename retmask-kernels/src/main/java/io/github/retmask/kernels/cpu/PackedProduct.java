@@ -219,12 +219,16 @@ record PackedProduct(
     int height = roundUp(lines, Tiles.ROWS);
     long cAt = 4 * (m0 * n + n0);
     float[] block = scratch.floats(BLOCK, ROWS * WIDTH);
+    // Sums lie panel after panel, rows of a panel one after the other: at constant distances.
+    float[] sums = scratch.floats(SUMS, layout.chains() * ROWS * WIDTH);
+    int size = height * width;
     if (resume) {
       Blocks.read(block, 0, width, c, cAt, 4L * n, lines, columns);
+      for (int p = 0; p < width; p += Tiles.COLUMNS) {
+        Blocks.spread(sums, p * height, Tiles.COLUMNS, block, p, width, lines);
+      }
     }
     // A slice of A stays in L2 while the columns run, one of B in L1 while the rows do.
-    int sums = layout.chains() == 1 ? 0 : height * width;
-    float[] chains = sums == 0 ? block : scratch.floats(SUMS, layout.chains() * ROWS * WIDTH);
     int panel = j / Tiles.COLUMNS * panelSize();
     int aAt = r / ROWS * layout.size(ROWS);
     for (int pass = 0; pass < layout.passes(); pass++) {
@@ -238,17 +242,16 @@ record PackedProduct(
               rowsAt,
               packedB,
               columnsAt + p / Tiles.COLUMNS * panelSize(),
-              chains,
-              chain * sums + p,
-              width,
+              sums,
+              chain * size + p * height,
               lines,
               steps,
               resume || pass > 0);
         }
       }
     }
-    if (sums > 0) {
-      addChains(chains, sums, block, lines * width);
+    for (int p = 0; p < width; p += Tiles.COLUMNS) {
+      gather(block, p, width, sums, p * height, size, lines);
     }
     if (bias != null) {
       for (int i = 0; i < lines; i++) {
@@ -273,12 +276,21 @@ record PackedProduct(
     return packed;
   }
 
-  /// The tree over the eight chains, `size` apart.
-  private static void addChains(float[] sums, int size, float[] to, int count) {
-    for (int i = 0; i < count; i += Lanes.WIDTH) {
-      FloatVector even = pair(sums, i, size).add(pair(sums, i + 2 * size, size));
-      FloatVector odd = pair(sums, i + size, size).add(pair(sums, i + 3 * size, size));
-      even.add(odd).intoArray(to, i);
+  /// Rows of a panel: of each output the only chain, or the tree over the eight, `size` apart.
+  private void gather(float[] to, int toAt, int width, float[] sums, int at, int size, int lines) {
+    for (int row = 0; row < lines; row++) {
+      int from = at + row * Tiles.COLUMNS;
+      int line = toAt + row * width;
+      if (layout.chains() == 1) {
+        System.arraycopy(sums, from, to, line, Tiles.COLUMNS);
+        continue;
+      }
+      for (int i = 0; i < Tiles.COLUMNS; i += Lanes.WIDTH) {
+        FloatVector even = pair(sums, from + i, size).add(pair(sums, from + i + 2 * size, size));
+        FloatVector odd =
+            pair(sums, from + i + size, size).add(pair(sums, from + i + 3 * size, size));
+        even.add(odd).intoArray(to, line + i);
+      }
     }
   }
 

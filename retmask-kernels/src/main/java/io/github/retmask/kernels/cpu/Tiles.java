@@ -12,15 +12,16 @@ import jdk.incubator.vector.FloatVector;
 /// With the 16 registers of AVX2 it is three rows by three vectors: 9 sums, 3 of B and 3 of A. Six
 /// rows by two vectors fit too, but only where the compiler loads the elements of A one after the
 /// other: with some garbage collectors it loads all six first, spills, and takes twice as long. With
-/// the 32 registers of AVX-512 and NEON it is eight rows by two vectors. The elements of A of a step
-/// lie side by side, so that one index serves them. Rows are written out by hand because vectors in
-/// an array would be boxed. All operands are heap arrays and run with a stride the compiler knows, so
-/// that no bounds check is left in the loop.
+/// the 32 registers of AVX-512 and NEON it is twelve rows by two vectors, of which a last tile may
+/// need four. The elements of A of a step lie side by side, so that one index serves them. Rows are
+/// written out by hand because vectors in an array would be boxed. All operands are heap arrays and
+/// run with a stride the compiler knows, so that no bounds check is left in the loop, and two are
+/// for all stores.
 final class Tiles {
   private static final boolean SIXTEEN_REGISTERS = WIDTH == 8;
 
   /// Rows of a tile.
-  static final int ROWS = SIXTEEN_REGISTERS ? 3 : 8;
+  static final int ROWS = SIXTEEN_REGISTERS ? 3 : 12;
 
   private static final int VECTORS = SIXTEEN_REGISTERS ? 3 : 2;
 
@@ -34,7 +35,7 @@ final class Tiles {
   ///
   /// @param a tiles of rows, [#ROWS] times `steps` elements each
   /// @param b rows of [#COLUMNS]
-  /// @param cRow distance of rows of C
+  /// @param c rows of [#COLUMNS]
   /// @param resume whether the chains start from C instead of zero
   static void multiply(
       float[] a,
@@ -43,7 +44,6 @@ final class Tiles {
       int bAt,
       float[] c,
       int cAt,
-      int cRow,
       int rows,
       int steps,
       boolean resume) {
@@ -52,10 +52,12 @@ final class Tiles {
       return;
     }
     for (int r = 0; r < rows; r += ROWS) {
-      if (ROWS == 8) {
-        eight(a, aAt + r * steps, b, bAt, c, cAt + r * cRow, cRow, steps, resume);
+      if (ROWS == 12 && rows - r <= 4) {
+        four(a, aAt + r * steps, b, bAt, c, cAt + r * COLUMNS, steps, resume);
+      } else if (ROWS == 12) {
+        twelve(a, aAt + r * steps, b, bAt, c, cAt + r * COLUMNS, steps, resume);
       } else {
-        three(a, aAt + r * steps, b, bAt, c, cAt + r * cRow, cRow, steps, resume);
+        three(a, aAt + r * steps, b, bAt, c, cAt + r * COLUMNS, steps, resume);
       }
     }
   }
@@ -66,24 +68,16 @@ final class Tiles {
 
   /// Three rows by three vectors.
   private static void three(
-      float[] a,
-      int aAt,
-      float[] b,
-      int bAt,
-      float[] c,
-      int cAt,
-      int cRow,
-      int steps,
-      boolean resume) {
+      float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
     FloatVector s00 = start(c, cAt, resume);
     FloatVector s01 = start(c, cAt + WIDTH, resume);
     FloatVector s02 = start(c, cAt + 2 * WIDTH, resume);
-    FloatVector s10 = start(c, cAt + cRow, resume);
-    FloatVector s11 = start(c, cAt + cRow + WIDTH, resume);
-    FloatVector s12 = start(c, cAt + cRow + 2 * WIDTH, resume);
-    FloatVector s20 = start(c, cAt + 2 * cRow, resume);
-    FloatVector s21 = start(c, cAt + 2 * cRow + WIDTH, resume);
-    FloatVector s22 = start(c, cAt + 2 * cRow + 2 * WIDTH, resume);
+    FloatVector s10 = start(c, cAt + COLUMNS, resume);
+    FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
+    FloatVector s12 = start(c, cAt + COLUMNS + 2 * WIDTH, resume);
+    FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
+    FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
+    FloatVector s22 = start(c, cAt + 2 * COLUMNS + 2 * WIDTH, resume);
     for (int k = 0; k < steps; k++) {
       FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
       FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + WIDTH);
@@ -104,85 +98,142 @@ final class Tiles {
     s00.intoArray(c, cAt);
     s01.intoArray(c, cAt + WIDTH);
     s02.intoArray(c, cAt + 2 * WIDTH);
-    s10.intoArray(c, cAt + cRow);
-    s11.intoArray(c, cAt + cRow + WIDTH);
-    s12.intoArray(c, cAt + cRow + 2 * WIDTH);
-    s20.intoArray(c, cAt + 2 * cRow);
-    s21.intoArray(c, cAt + 2 * cRow + WIDTH);
-    s22.intoArray(c, cAt + 2 * cRow + 2 * WIDTH);
+    s10.intoArray(c, cAt + COLUMNS);
+    s11.intoArray(c, cAt + COLUMNS + WIDTH);
+    s12.intoArray(c, cAt + COLUMNS + 2 * WIDTH);
+    s20.intoArray(c, cAt + 2 * COLUMNS);
+    s21.intoArray(c, cAt + 2 * COLUMNS + WIDTH);
+    s22.intoArray(c, cAt + 2 * COLUMNS + 2 * WIDTH);
   }
 
-  /// Eight rows by two vectors.
-  private static void eight(
-      float[] a,
-      int aAt,
-      float[] b,
-      int bAt,
-      float[] c,
-      int cAt,
-      int cRow,
-      int steps,
-      boolean resume) {
+  /// Twelve rows by two vectors.
+  private static void twelve(
+      float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
     FloatVector s00 = start(c, cAt, resume);
     FloatVector s01 = start(c, cAt + WIDTH, resume);
-    FloatVector s10 = start(c, cAt + cRow, resume);
-    FloatVector s11 = start(c, cAt + cRow + WIDTH, resume);
-    FloatVector s20 = start(c, cAt + 2 * cRow, resume);
-    FloatVector s21 = start(c, cAt + 2 * cRow + WIDTH, resume);
-    FloatVector s30 = start(c, cAt + 3 * cRow, resume);
-    FloatVector s31 = start(c, cAt + 3 * cRow + WIDTH, resume);
-    FloatVector s40 = start(c, cAt + 4 * cRow, resume);
-    FloatVector s41 = start(c, cAt + 4 * cRow + WIDTH, resume);
-    FloatVector s50 = start(c, cAt + 5 * cRow, resume);
-    FloatVector s51 = start(c, cAt + 5 * cRow + WIDTH, resume);
-    FloatVector s60 = start(c, cAt + 6 * cRow, resume);
-    FloatVector s61 = start(c, cAt + 6 * cRow + WIDTH, resume);
-    FloatVector s70 = start(c, cAt + 7 * cRow, resume);
-    FloatVector s71 = start(c, cAt + 7 * cRow + WIDTH, resume);
+    FloatVector s10 = start(c, cAt + COLUMNS, resume);
+    FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
+    FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
+    FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
+    FloatVector s30 = start(c, cAt + 3 * COLUMNS, resume);
+    FloatVector s31 = start(c, cAt + 3 * COLUMNS + WIDTH, resume);
+    FloatVector s40 = start(c, cAt + 4 * COLUMNS, resume);
+    FloatVector s41 = start(c, cAt + 4 * COLUMNS + WIDTH, resume);
+    FloatVector s50 = start(c, cAt + 5 * COLUMNS, resume);
+    FloatVector s51 = start(c, cAt + 5 * COLUMNS + WIDTH, resume);
+    FloatVector s60 = start(c, cAt + 6 * COLUMNS, resume);
+    FloatVector s61 = start(c, cAt + 6 * COLUMNS + WIDTH, resume);
+    FloatVector s70 = start(c, cAt + 7 * COLUMNS, resume);
+    FloatVector s71 = start(c, cAt + 7 * COLUMNS + WIDTH, resume);
+    FloatVector s80 = start(c, cAt + 8 * COLUMNS, resume);
+    FloatVector s81 = start(c, cAt + 8 * COLUMNS + WIDTH, resume);
+    FloatVector s90 = start(c, cAt + 9 * COLUMNS, resume);
+    FloatVector s91 = start(c, cAt + 9 * COLUMNS + WIDTH, resume);
+    FloatVector sa0 = start(c, cAt + 10 * COLUMNS, resume);
+    FloatVector sa1 = start(c, cAt + 10 * COLUMNS + WIDTH, resume);
+    FloatVector sb0 = start(c, cAt + 11 * COLUMNS, resume);
+    FloatVector sb1 = start(c, cAt + 11 * COLUMNS + WIDTH, resume);
     for (int k = 0; k < steps; k++) {
       FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
       FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + WIDTH);
-      FloatVector x0 = FloatVector.broadcast(FLOAT, a[aAt + k * 8]);
+      FloatVector x0 = FloatVector.broadcast(FLOAT, a[aAt + k * 12]);
       s00 = x0.fma(b0, s00);
       s01 = x0.fma(b1, s01);
-      FloatVector x1 = FloatVector.broadcast(FLOAT, a[aAt + k * 8 + 1]);
+      FloatVector x1 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 1]);
       s10 = x1.fma(b0, s10);
       s11 = x1.fma(b1, s11);
-      FloatVector x2 = FloatVector.broadcast(FLOAT, a[aAt + k * 8 + 2]);
+      FloatVector x2 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 2]);
       s20 = x2.fma(b0, s20);
       s21 = x2.fma(b1, s21);
-      FloatVector x3 = FloatVector.broadcast(FLOAT, a[aAt + k * 8 + 3]);
+      FloatVector x3 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 3]);
       s30 = x3.fma(b0, s30);
       s31 = x3.fma(b1, s31);
-      FloatVector x4 = FloatVector.broadcast(FLOAT, a[aAt + k * 8 + 4]);
+      FloatVector x4 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 4]);
       s40 = x4.fma(b0, s40);
       s41 = x4.fma(b1, s41);
-      FloatVector x5 = FloatVector.broadcast(FLOAT, a[aAt + k * 8 + 5]);
+      FloatVector x5 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 5]);
       s50 = x5.fma(b0, s50);
       s51 = x5.fma(b1, s51);
-      FloatVector x6 = FloatVector.broadcast(FLOAT, a[aAt + k * 8 + 6]);
+      FloatVector x6 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 6]);
       s60 = x6.fma(b0, s60);
       s61 = x6.fma(b1, s61);
-      FloatVector x7 = FloatVector.broadcast(FLOAT, a[aAt + k * 8 + 7]);
+      FloatVector x7 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 7]);
       s70 = x7.fma(b0, s70);
       s71 = x7.fma(b1, s71);
+      FloatVector x8 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 8]);
+      s80 = x8.fma(b0, s80);
+      s81 = x8.fma(b1, s81);
+      FloatVector x9 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 9]);
+      s90 = x9.fma(b0, s90);
+      s91 = x9.fma(b1, s91);
+      FloatVector xa = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 10]);
+      sa0 = xa.fma(b0, sa0);
+      sa1 = xa.fma(b1, sa1);
+      FloatVector xb = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 11]);
+      sb0 = xb.fma(b0, sb0);
+      sb1 = xb.fma(b1, sb1);
     }
     s00.intoArray(c, cAt);
     s01.intoArray(c, cAt + WIDTH);
-    s10.intoArray(c, cAt + cRow);
-    s11.intoArray(c, cAt + cRow + WIDTH);
-    s20.intoArray(c, cAt + 2 * cRow);
-    s21.intoArray(c, cAt + 2 * cRow + WIDTH);
-    s30.intoArray(c, cAt + 3 * cRow);
-    s31.intoArray(c, cAt + 3 * cRow + WIDTH);
-    s40.intoArray(c, cAt + 4 * cRow);
-    s41.intoArray(c, cAt + 4 * cRow + WIDTH);
-    s50.intoArray(c, cAt + 5 * cRow);
-    s51.intoArray(c, cAt + 5 * cRow + WIDTH);
-    s60.intoArray(c, cAt + 6 * cRow);
-    s61.intoArray(c, cAt + 6 * cRow + WIDTH);
-    s70.intoArray(c, cAt + 7 * cRow);
-    s71.intoArray(c, cAt + 7 * cRow + WIDTH);
+    s10.intoArray(c, cAt + COLUMNS);
+    s11.intoArray(c, cAt + COLUMNS + WIDTH);
+    s20.intoArray(c, cAt + 2 * COLUMNS);
+    s21.intoArray(c, cAt + 2 * COLUMNS + WIDTH);
+    s30.intoArray(c, cAt + 3 * COLUMNS);
+    s31.intoArray(c, cAt + 3 * COLUMNS + WIDTH);
+    s40.intoArray(c, cAt + 4 * COLUMNS);
+    s41.intoArray(c, cAt + 4 * COLUMNS + WIDTH);
+    s50.intoArray(c, cAt + 5 * COLUMNS);
+    s51.intoArray(c, cAt + 5 * COLUMNS + WIDTH);
+    s60.intoArray(c, cAt + 6 * COLUMNS);
+    s61.intoArray(c, cAt + 6 * COLUMNS + WIDTH);
+    s70.intoArray(c, cAt + 7 * COLUMNS);
+    s71.intoArray(c, cAt + 7 * COLUMNS + WIDTH);
+    s80.intoArray(c, cAt + 8 * COLUMNS);
+    s81.intoArray(c, cAt + 8 * COLUMNS + WIDTH);
+    s90.intoArray(c, cAt + 9 * COLUMNS);
+    s91.intoArray(c, cAt + 9 * COLUMNS + WIDTH);
+    sa0.intoArray(c, cAt + 10 * COLUMNS);
+    sa1.intoArray(c, cAt + 10 * COLUMNS + WIDTH);
+    sb0.intoArray(c, cAt + 11 * COLUMNS);
+    sb1.intoArray(c, cAt + 11 * COLUMNS + WIDTH);
+  }
+
+  /// The first four rows of a tile of twelve.
+  private static void four(
+      float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
+    FloatVector s00 = start(c, cAt, resume);
+    FloatVector s01 = start(c, cAt + WIDTH, resume);
+    FloatVector s10 = start(c, cAt + COLUMNS, resume);
+    FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
+    FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
+    FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
+    FloatVector s30 = start(c, cAt + 3 * COLUMNS, resume);
+    FloatVector s31 = start(c, cAt + 3 * COLUMNS + WIDTH, resume);
+    for (int k = 0; k < steps; k++) {
+      FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
+      FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + WIDTH);
+      FloatVector x0 = FloatVector.broadcast(FLOAT, a[aAt + k * 12]);
+      s00 = x0.fma(b0, s00);
+      s01 = x0.fma(b1, s01);
+      FloatVector x1 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 1]);
+      s10 = x1.fma(b0, s10);
+      s11 = x1.fma(b1, s11);
+      FloatVector x2 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 2]);
+      s20 = x2.fma(b0, s20);
+      s21 = x2.fma(b1, s21);
+      FloatVector x3 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 3]);
+      s30 = x3.fma(b0, s30);
+      s31 = x3.fma(b1, s31);
+    }
+    s00.intoArray(c, cAt);
+    s01.intoArray(c, cAt + WIDTH);
+    s10.intoArray(c, cAt + COLUMNS);
+    s11.intoArray(c, cAt + COLUMNS + WIDTH);
+    s20.intoArray(c, cAt + 2 * COLUMNS);
+    s21.intoArray(c, cAt + 2 * COLUMNS + WIDTH);
+    s30.intoArray(c, cAt + 3 * COLUMNS);
+    s31.intoArray(c, cAt + 3 * COLUMNS + WIDTH);
   }
 
   /// One row, by as many vectors as the others.
