@@ -70,6 +70,28 @@ class VectorMatmulTest {
     }
   }
 
+  /// Whether they fill tiles or not, and however they are transposed.
+  @Test
+  void everyNumberOfRowsGivesTheBitsOfEachAlone() {
+    int k = 520;
+    int o = 40;
+    try (Kernels kernels = new VectorKernels(1);
+        TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
+      Tensor x = random(arena, 1, 40, k);
+      Tensor w = random(arena, 2, o, k);
+      Tensor alone = arena.floats("alone", 40, o);
+      for (int row = 0; row < 40; row++) {
+        kernels.matmul(alone.slice(row, row + 1), x.slice(row, row + 1), w, null);
+      }
+      for (int rows = 1; rows <= 40; rows++) {
+        Tensor out = arena.floats("out", rows, o);
+        kernels.matmul(out, x.slice(0, rows), w, null);
+        TensorAssert.assertThat("out", out.toFloats(), rows, o)
+            .hasBits(alone.slice(0, rows).toFloats());
+      }
+    }
+  }
+
   /// Weights that a program keeps on the heap are read another way.
   @ParameterizedTest
   @CsvSource({
