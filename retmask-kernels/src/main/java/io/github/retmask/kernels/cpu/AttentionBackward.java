@@ -4,7 +4,6 @@ import static io.github.retmask.kernels.cpu.AttentionCall.KEYS;
 import static io.github.retmask.kernels.cpu.AttentionCall.LANES;
 import static io.github.retmask.kernels.cpu.AttentionTiles.ROWS;
 import static io.github.retmask.kernels.cpu.Lanes.VIRTUAL;
-import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
 
 import java.lang.foreign.MemorySegment;
@@ -56,9 +55,9 @@ final class AttentionBackward {
   private final float[] queryT; // [D][64 queries], times scale
   private final float[] dOut; // [panel][48 queries][64 d]
   private final float[] dOutT; // [D][64 queries]
-  private final float[] key; // [block][96 keys][D]
+  private final float[] key; // panels of [block][96 keys][96]
   private final float[] keyT; // [block][D in sixes][96 keys]
-  private final float[] value; // [block][96 keys][D]
+  private final float[] value; // panels of [block][96 keys][96]
   private final float[] score; // [96 keys][64 queries]; scores, then weights
   private final float[] dScore; // [96 keys][64 queries]; dp, then ds
   private final float[] dKey; // [panel][block][96 keys][64 d]
@@ -144,9 +143,9 @@ final class AttentionBackward {
     queryT = scratch.floats(QUERY_T, headDim * COLUMNS);
     dOut = scratch.floats(D_OUT, panels * LANES * COLUMNS);
     dOutT = scratch.floats(D_OUT_T, headDim * COLUMNS);
-    key = scratch.floats(KEY, MOST * headDim + WIDTH);
+    key = scratch.floats(KEY, call.panelFloats(MOST));
     keyT = scratch.floats(KEY_T, call.headRows() * MOST);
-    value = scratch.floats(VALUE, MOST * headDim + WIDTH);
+    value = scratch.floats(VALUE, call.panelFloats(MOST));
     score = scratch.floats(SCORE, KEYS * COLUMNS);
     dScore = scratch.floats(D_SCORE, KEYS * COLUMNS);
     dKey = scratch.floats(D_KEY, panels * MOST * COLUMNS);
@@ -184,12 +183,15 @@ final class AttentionBackward {
   private void load() {
     int headDim = call.headDim();
     long at = call.kvAt(task.row, task.from, task.kvHead);
-    ShortRows.read(key, 0, headDim, call.k(), at, call.kvRowBytes(), keys, headDim);
-    ShortRows.read(value, 0, headDim, call.v(), at, call.kvRowBytes(), keys, headDim);
+    call.readPanels(key, call.k(), at, keys, MOST);
+    call.readPanels(value, call.v(), at, keys, MOST);
     for (int from = 0; from < keys; from += KEYS) {
       int count = Math.min(KEYS, keys - from);
-      int to = from * call.headRows();
-      Panels.transpose(keyT, to, KEYS, key, from * headDim, headDim, count, headDim);
+      for (int d = 0; d < headDim; d += KEYS) {
+        int width = Math.min(KEYS, headDim - d);
+        int to = from * call.headRows() + d * KEYS;
+        Panels.transpose(keyT, to, KEYS, key, d * MOST + from * KEYS, KEYS, count, width);
+      }
     }
     Arrays.fill(dKey, 0, call.panels() * MOST * COLUMNS, 0f);
     Arrays.fill(dValue, 0, call.panels() * MOST * COLUMNS, 0f);
@@ -273,8 +275,8 @@ final class AttentionBackward {
   /// Weights p and gradients of scores ds of a block.
   private void weights(ScoreBlock block, int from) {
     int headDim = call.headDim();
-    block.multiply(key, from * headDim, queryT, 0, score, headDim);
-    block.multiply(value, from * headDim, dOutT, 0, dScore, headDim);
+    block.multiply(key, from * KEYS, MOST * KEYS, queryT, 0, score, headDim);
+    block.multiply(value, from * KEYS, MOST * KEYS, dOutT, 0, dScore, headDim);
     block.hide(score);
     int at = block.from() * COLUMNS;
     SoftmaxBlock.gradients(score, dScore, at, block.rows(), block.lanes(), lse, delta);
@@ -337,8 +339,7 @@ final class AttentionBackward {
   private void multiplyByKeys(ScoreBlock block, int from, boolean resume) {
     int headDim = call.headDim();
     int at = block.from() * COLUMNS;
-    if (block.isFull()
-        || SoftmaxBlock.isFinite(key, from * headDim, headDim, block.end(), headDim)) {
+    if (block.isFull() || areFinite(from, block.end())) {
       int steps = block.end() - block.from();
       AttentionTiles.multiply(
           keyT,
@@ -362,10 +363,21 @@ final class AttentionBackward {
         float ds = dScore[j * COLUMNS + i];
         for (int d = 0; d < headDim; d++) {
           int to = d * COLUMNS + i;
-          dQueryT[to] = Math.fma(ds, key[(from + j) * headDim + d], dQueryT[to]);
+          int of = (d / KEYS * MOST + from + j) * KEYS + d % KEYS;
+          dQueryT[to] = Math.fma(ds, key[of], dQueryT[to]);
         }
       }
     }
+  }
+
+  /// Whether no element of some keys is infinite or NaN.
+  private boolean areFinite(int from, int count) {
+    boolean finite = true;
+    for (int d = 0; d < call.headDim(); d += KEYS) {
+      int width = Math.min(KEYS, call.headDim() - d);
+      finite &= SoftmaxBlock.isFinite(key, d * MOST + from * KEYS, KEYS, count, width);
+    }
+    return finite;
   }
 
   /// Waits until the tasks of earlier keys that these queries see have added to their dq.

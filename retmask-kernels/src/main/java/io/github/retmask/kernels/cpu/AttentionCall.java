@@ -90,6 +90,25 @@ record AttentionCall(
     return (headDim + COLUMNS - 1) / COLUMNS;
   }
 
+  /// Floats of the panels that [#readPanels] fills for so many rows.
+  int panelFloats(int rows) {
+    return (headDim + KEYS - 1) / KEYS * rows * KEYS;
+  }
+
+  /// Reads keys or values of a kv head into panels of 96 of their D elements, rows a constant 96
+  /// apart, as [AttentionTiles] reads them best.
+  ///
+  /// @param to `[panel][room][96]`
+  /// @param at byte of the first row
+  /// @param room rows of a panel, at least those that are read
+  void readPanels(float[] to, MemorySegment kv, long at, int rows, int room) {
+    for (int d = 0; d < headDim; d += KEYS) {
+      int panel = d * room;
+      int width = Math.min(KEYS, headDim - d);
+      ShortRows.read(to, panel, KEYS, kv, at + 4L * d, kvRowBytes(), rows, width);
+    }
+  }
+
   int panelWidth(int panel) {
     return Math.min(COLUMNS, headDim - panel * COLUMNS);
   }

@@ -42,7 +42,7 @@ final class PrefillAttention {
   private final int[] hull; // of the ranges of keys that are asked for
   private final float[] query; // [48][D]
   private final float[] queryT; // [unit][D][64 queries], times scale
-  private final float[] key; // [96 keys][D]
+  private final float[] key; // panels of [96 keys][96]
   private final float[] value; // [96 keys][D]
   private final float[] valueT; // [D][96 keys]
   private final float[] score; // [96 keys][64 queries]; scores, then weights
@@ -96,7 +96,7 @@ final class PrefillAttention {
     int headRows = call.headRows();
     query = scratch.floats(QUERY, LANES * headDim + WIDTH);
     queryT = scratch.floats(QUERY_T, units * headDim * COLUMNS);
-    key = scratch.floats(KEY, KEYS * headDim + WIDTH);
+    key = scratch.floats(KEY, call.panelFloats(KEYS));
     value = scratch.floats(VALUE, KEYS * headDim + WIDTH);
     valueT = scratch.floats(VALUE_T, headRows * KEYS);
     score = scratch.floats(SCORE, KEYS * COLUMNS);
@@ -221,7 +221,7 @@ final class PrefillAttention {
   private void load(int block, int keys) {
     int headDim = call.headDim();
     long at = call.kvAt(task.row, block, task.head / call.group());
-    ShortRows.read(key, 0, headDim, call.k(), at, call.kvRowBytes(), keys, headDim);
+    call.readPanels(key, call.k(), at, keys, KEYS);
     ShortRows.read(value, 0, headDim, call.v(), at, call.kvRowBytes(), keys, headDim);
     Panels.transpose(valueT, 0, KEYS, value, 0, headDim, keys, headDim);
   }
@@ -235,7 +235,8 @@ final class PrefillAttention {
     if (call.isUniform(task.row, head(unit))) {
       Arrays.fill(score, at, at + block.rows() * COLUMNS, 0f);
     } else {
-      block.multiply(key, 0, queryT, unit * headDim * COLUMNS, score, headDim);
+      int queries = unit * headDim * COLUMNS;
+      block.multiply(key, 0, KEYS * KEYS, queryT, queries, score, headDim);
     }
     block.hide(score);
     softmax(unit, block, at);

@@ -52,30 +52,33 @@ record ScoreBlock(
 
   /// `scores[j][i] = sum_d keys[j][d] queries[d][i]`, without the tiles above the diagonal.
   ///
-  /// @param keys `[96][D]` from `keysAt` on
+  /// @param keys panels of rows from `keysAt` on, see [AttentionCall#readPanels]
+  /// @param panelSize distance of panels
   /// @param queriesT `[D][64]`
   /// @param scores `[96][64]`
   void multiply(
-      float[] keys, int keysAt, float[] queriesT, int queriesAt, float[] scores, int headDim) {
-    if (isFull) {
-      AttentionTiles.multiply(
-          keys, keysAt, headDim, queriesT, queriesAt, scores, 0, KEYS, lanes, headDim, false);
-      return;
-    }
-    for (int j = from; j < end; j += ROWS) {
-      int i = low(j) & -WIDTH;
-      AttentionTiles.multiply(
-          keys,
-          keysAt + j * headDim,
-          headDim,
-          queriesT,
-          queriesAt + i,
-          scores,
-          j * COLUMNS + i,
-          ROWS,
-          lanes - i,
-          headDim,
-          false);
+      float[] keys,
+      int keysAt,
+      int panelSize,
+      float[] queriesT,
+      int queriesAt,
+      float[] scores,
+      int headDim) {
+    for (int d = 0; d < headDim; d += KEYS) {
+      int a = keysAt + d / KEYS * panelSize;
+      int b = queriesAt + d * COLUMNS;
+      int steps = Math.min(KEYS, headDim - d);
+      boolean resume = d > 0;
+      if (isFull) {
+        AttentionTiles.multiply(keys, a, KEYS, queriesT, b, scores, 0, KEYS, lanes, steps, resume);
+        continue;
+      }
+      for (int j = from; j < end; j += ROWS) {
+        int i = low(j) & -WIDTH;
+        int c = j * COLUMNS + i;
+        AttentionTiles.multiply(
+            keys, a + j * KEYS, KEYS, queriesT, b + i, scores, c, ROWS, lanes - i, steps, resume);
+      }
     }
   }
 
