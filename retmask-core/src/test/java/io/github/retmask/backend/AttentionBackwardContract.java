@@ -37,6 +37,7 @@ abstract class AttentionBackwardContract extends OpContract {
         AttentionCase.packed(16, 4, 17, 1, 2, 3, 4, 5, 6, 7, 8, 9).mixed(false).window(5),
         AttentionCase.packed(8, 1, 5, 100, 1).mixed(false).window(33),
         AttentionCase.packed(2, 1, 130, 50),
+        AttentionCase.packed(2, 1, 100, 200),
         AttentionCase.packed(8, 2, 8, 389, 97).mixed(false),
         AttentionCase.packed(4, 2, 8, 389).window(130));
   }
