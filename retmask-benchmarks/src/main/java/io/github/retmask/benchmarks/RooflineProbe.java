@@ -114,9 +114,9 @@ public final class RooflineProbe {
   /// Twelve independent chains hide the latency. Products are added to the sums: a sum that is a
   /// factor makes C2 copy the addend first, which takes a fifth of the speed on processors that begin
   /// four instructions a cycle.
-  private static float chains(float factor, float addend) {
-    FloatVector a = FloatVector.broadcast(SPECIES, factor);
-    FloatVector b = FloatVector.broadcast(SPECIES, addend);
+  private static float chains(float first, float second) {
+    FloatVector a = FloatVector.broadcast(SPECIES, first);
+    FloatVector b = FloatVector.broadcast(SPECIES, second);
     FloatVector s0 = a;
     FloatVector s1 = a;
     FloatVector s2 = a;

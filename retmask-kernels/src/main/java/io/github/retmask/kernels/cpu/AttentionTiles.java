@@ -12,9 +12,9 @@ import jdk.incubator.vector.FloatVector;
 /// chain of fused multiply-adds over ascending k.
 ///
 /// The elements of A lie side by side in k. With rows side by side instead, `a[64 k + r]`, AVX2
-/// code runs at half the speed (50 against 100 GFLOP/s). With 32 registers the products that matter
-/// most have rows of A at a distance that the compiler knows, so that one index serves them all: with
-/// an index each, a Cascade Lake takes 1.3 to 1.4 times as long.
+/// code runs at half the speed (50 against 100 GFLOP/s). With AVX-512 the products of whole blocks
+/// have rows of A at a distance that the compiler knows, so that one index serves them all: with an
+/// index each, a Cascade Lake takes 1.3 to 1.4 times as long.
 final class AttentionTiles {
   /// Columns of a tile: two vectors.
   static final int TILE = 2 * WIDTH;
@@ -27,7 +27,7 @@ final class AttentionTiles {
   /// [Tiles].
   private static final int HALF = 3;
 
-  /// With 32 registers a tile of three vectors is faster (114 against 107 GFLOP/s).
+  /// With AVX-512 a tile of three vectors is faster (114 against 107 GFLOP/s).
   private static final int WIDE = WIDTH == 16 ? 3 * WIDTH : Integer.MAX_VALUE;
 
   private AttentionTiles() {}

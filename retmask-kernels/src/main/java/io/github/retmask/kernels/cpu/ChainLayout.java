@@ -13,8 +13,8 @@ record ChainLayout(int inner, int chains, int length, int passes) {
   /// Floats between slices, so that what is transposed does not all go to one set of L1.
   private static final int APART = 16;
 
-  /// Steps of a pass at most. A slice of a tile's columns of B then takes 16 KiB, half of an L1; at
-  /// half of it the work around a tile shows, and 32 KiB take up to a quarter longer.
+  /// Steps of a pass at most. A slice of a tile's columns of B then takes at most 16 KiB, half of an
+  /// L1: the work around a tile shows with less, and 32 KiB take up to a quarter longer.
   private static final int DEPTH = Math.min(256, 4096 / Tiles.COLUMNS) & -8;
 
   static ChainLayout of(int inner, int chains) {

@@ -24,7 +24,8 @@ record PackedProduct(
     ChainLayout layout,
     boolean resume,
     float @Nullable [] bias) {
-  /// Rows of a block of C at most, a multiple of every tile's: a slice of A then takes 144 KiB of L2.
+  /// Rows of a block of C at most, a multiple of every tile's: a slice of A then takes up to
+  /// 144 KiB of L2.
   private static final int ROWS = 144;
 
   /// Columns of a block of C at most, a multiple of every tile's.

@@ -31,7 +31,7 @@ final class Tiles {
   private Tiles() {}
 
   /// `C[r][j] (+)= sum_k A[r][k] B[k][j]` for all j of a tile and `rows` r; rows of A and C up to a
-  /// multiple of [#ROWS] are touched.
+  /// multiple of [#ROWS] may be touched.
   ///
   /// @param a tiles of rows, [#ROWS] times `steps` elements each
   /// @param b rows of [#COLUMNS]

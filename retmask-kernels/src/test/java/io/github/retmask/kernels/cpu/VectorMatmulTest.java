@@ -47,6 +47,7 @@ class VectorMatmulTest {
     "24,   512,   4", // dot products
     "23,  1024, 131",
     "25,  4100,  99", // several passes over each chain
+    "39,  4100,  70",
     "1000, 256,  64",
     "50, 24000, 300", // B in parts
     "200, 30000, 10" // A in parts
@@ -96,7 +97,7 @@ class VectorMatmulTest {
   @ParameterizedTest
   @CsvSource({
     "3, 21", // dot products
-    "24, 48" // packed: whole blocks, which off the heap are transposed where they lie
+    "24, 48" // packed: blocks that off the heap are transposed where they lie
   })
   void weightsOnTheHeapGiveTheSameBits(int n, int o) {
     try (Kernels kernels = new VectorKernels(2);
