@@ -11,8 +11,8 @@ import java.util.Collections;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 abstract class AttentionBackwardContract extends OpContract {
 
@@ -37,7 +37,7 @@ abstract class AttentionBackwardContract extends OpContract {
         AttentionCase.packed(16, 4, 17, 1, 2, 3, 4, 5, 6, 7, 8, 9).mixed(false).window(5),
         AttentionCase.packed(8, 1, 5, 100, 1).mixed(false).window(33),
         AttentionCase.packed(2, 1, 130, 50),
-        AttentionCase.packed(2, 1, 100, 200),
+        AttentionCase.packed(2, 1, 100, 100),
         AttentionCase.packed(8, 2, 8, 389, 97).mixed(false),
         AttentionCase.packed(4, 2, 8, 389).window(130));
   }
@@ -130,10 +130,10 @@ abstract class AttentionBackwardContract extends OpContract {
 
   /// dq of a query and dk, dv of a key depend on the pairs that see each other, on nothing else.
   @ParameterizedTest
-  @CsvSource({"0, 12", "47, 12", "95, 12", "96, 12", "130, 12", "199, 12", "130, 100"})
-  void nanReachesOnlyWhatSeesIt(int poisoned, int headDim) {
+  @ValueSource(ints = {0, 47, 95, 96, 130, 199})
+  void nanReachesOnlyWhatSeesIt(int poisoned) {
     int window = 50;
-    AttentionCase c = AttentionCase.packed(2, 1, headDim, 200).window(window);
+    AttentionCase c = AttentionCase.packed(2, 1, 12, 200).window(window);
     DenseAttention dense = c.dense();
     float[][] in = {dz(c), c.q(), c.k(), c.v(), rounded(dense.z), rounded(dense.lse)};
     float[][] want = c.backward(bench, in);
@@ -141,8 +141,7 @@ abstract class AttentionBackwardContract extends OpContract {
     float[][] nanKey = in.clone();
     for (int array : new int[] {2, 3}) {
       nanKey[array] = in[array].clone();
-      int end = (poisoned + 1) * headDim;
-      Arrays.fill(nanKey[array], end - 2, end, Float.NaN);
+      Arrays.fill(nanKey[array], poisoned * 12, poisoned * 12 + 12, Float.NaN);
     }
     float[][] got = c.backward(bench, nanKey);
     int last = Math.min(200, poisoned + window);

@@ -31,7 +31,7 @@ abstract class AttentionContract extends OpContract {
         AttentionCase.packed(4, 2, 64, 33),
         AttentionCase.packed(3, 1, 13, 207),
         AttentionCase.packed(2, 1, 128, 70),
-        AttentionCase.packed(2, 1, 100, 150),
+        AttentionCase.packed(2, 1, 100, 100),
         AttentionCase.packed(6, 2, 12, 13, 5).window(1),
         AttentionCase.packed(6, 2, 12, 13, 40).window(7),
         AttentionCase.packed(2, 2, 17, 207).window(64),
