@@ -95,14 +95,9 @@ record Operand(Tensor matrix, boolean lineIsRow) {
       // Within a block of eight steps every step is another chain's, or the next of the only one.
       int step = chains == 1 ? width : sliceSize;
       int block = chains == 1 ? EIGHT * width : width;
-      // The last eight begin early and are written twice where lines are no multiple of eight.
-      for (int end = EIGHT; end < lines + EIGHT; end += EIGHT) {
-        int j = Math.min(end, lines) - EIGHT;
-        long from = Float.BYTES * ((firstLine + j) * matrix.dim(-1) + k0);
-        long rowBytes = Float.BYTES * matrix.dim(-1);
-        Panels.transposeEight(
-            to, at + j, step, block, matrix.segment(), from, rowBytes, count / EIGHT);
-      }
+      long rowBytes = Float.BYTES * matrix.dim(-1);
+      long from = firstLine * rowBytes + Float.BYTES * k0;
+      Panels.transpose(to, at, step, block, matrix.segment(), from, rowBytes, lines, count);
       return;
     }
     float[] staged = stage(k0, count, firstLine, lines, scratch);
@@ -141,11 +136,8 @@ record Operand(Tensor matrix, boolean lineIsRow) {
   private boolean readsInPlace(int lines, int count, int chains) {
     return lineIsRow
         && matrix.dtype() == DType.F32
-        && Lanes.WIDTH >= EIGHT
-        && lines >= EIGHT
-        && count % EIGHT == 0
         && (chains == 1 || chains == EIGHT)
-        && OffHeap.holds(matrix.segment());
+        && Panels.readsOffHeap(matrix.segment(), lines, count);
   }
 
   /// A part of the matrix widened to floats, in stored order; columns are dense.

@@ -51,14 +51,19 @@ final class Panels {
     }
   }
 
-  /// Transposes eight rows off the heap, eight columns at a time. The source is read once, in order.
+  /// Whether rows off the heap can be transposed where they lie.
+  static boolean readsOffHeap(MemorySegment from, int rows, int steps) {
+    return Lanes.WIDTH >= 8 && rows >= 8 && steps % 8 == 0 && OffHeap.holds(from);
+  }
+
+  /// Transposes rows off the heap, eight by eight. The source is read once, in order.
   ///
   /// @param toRow distance of columns, within a block, in `to`
   /// @param toBlock distance of blocks of eight columns in `to`
-  /// @param from off the heap
+  /// @param from what [#readsOffHeap]
   /// @param at byte of the first row
   /// @param rowBytes distance of rows in `from`
-  static void transposeEight(
+  static void transpose(
       float[] to,
       int toAt,
       int toRow,
@@ -66,10 +71,16 @@ final class Panels {
       MemorySegment from,
       long at,
       long rowBytes,
-      int blocks) {
-    MemorySegment rows = OffHeap.cast(from);
-    for (int b = 0; b < blocks; b++) {
-      transposeBlock(to, toAt + b * toBlock, toRow, rows, at + b * 32L, rowBytes);
+      int rows,
+      int steps) {
+    MemorySegment memory = OffHeap.cast(from);
+    // The last eight begin early and are written twice where rows are no multiple of eight.
+    for (int end = 8; end < rows + 8; end += 8) {
+      int j = Math.min(end, rows) - 8;
+      for (int b = 0; b < steps / 8; b++) {
+        long block = at + j * rowBytes + b * 32L;
+        transposeBlock(to, toAt + j + b * toBlock, toRow, memory, block, rowBytes);
+      }
     }
   }
 

@@ -43,11 +43,12 @@ final class PrefillAttention {
   private final float[] query; // [48][D]
   private final float[] queryT; // [unit][D][64 queries], times scale
   private final float[] key; // panels of [96 keys][96]
-  private final float[] value; // [96 keys][D]
+  private final float[] value; // [96 keys][D], where a query sees some keys only
   private final float[] valueT; // [D][96 keys]
   private final float[] score; // [96 keys][64 queries]; scores, then weights
   private final float[] keep; // [64]
   private final float[] take; // [64]
+  private boolean hasValue; // of this block
   private final Partials partials; // [unit][2]: of this span; of all spans before
   private final float[] out; // [unit][2][D in sixes][64 queries], weighted sums of values
 
@@ -222,8 +223,31 @@ final class PrefillAttention {
     int headDim = call.headDim();
     long at = call.kvAt(task.row, block, task.head / call.group());
     call.readPanels(key, call.k(), at, keys, KEYS);
-    ShortRows.read(value, 0, headDim, call.v(), at, call.kvRowBytes(), keys, headDim);
-    Panels.transpose(valueT, 0, KEYS, value, 0, headDim, keys, headDim);
+    hasValue = false;
+    if (Panels.readsOffHeap(call.v(), keys, headDim)) {
+      Panels.transpose(valueT, 0, KEYS, 8 * KEYS, call.v(), at, call.kvRowBytes(), keys, headDim);
+    } else {
+      readValue(block, keys);
+      Panels.transpose(valueT, 0, KEYS, value, 0, headDim, keys, headDim);
+    }
+  }
+
+  /// Reads a block's values as they are stored, unless that is done.
+  private void readValue(int block, int keys) {
+    if (!hasValue) {
+      int headDim = call.headDim();
+      long at = call.kvAt(task.row, block, task.head / call.group());
+      ShortRows.read(value, 0, headDim, call.v(), at, call.kvRowBytes(), keys, headDim);
+      hasValue = true;
+    }
+  }
+
+  /// Whether the values that a block sees are finite.
+  private boolean isFinite(ScoreBlock block) {
+    int headDim = call.headDim();
+    int end = call.layout().past(task.row) + task.from + task.count;
+    readValue(block.block(), Math.min(KEYS, end - block.block()));
+    return SoftmaxBlock.isFinite(value, 0, headDim, block.end(), headDim);
   }
 
   private void attend(int unit, ScoreBlock block) {
@@ -240,7 +264,7 @@ final class PrefillAttention {
     }
     block.hide(score);
     softmax(unit, block, at);
-    if (block.isFull() || SoftmaxBlock.isFinite(value, 0, headDim, block.end(), headDim)) {
+    if (block.isFull() || isFinite(block)) {
       AttentionTiles.multiply(
           valueT,
           block.from(),

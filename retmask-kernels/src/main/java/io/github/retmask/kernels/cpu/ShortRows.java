@@ -29,15 +29,32 @@ final class ShortRows {
       Blocks.read(to, toAt, toRow, from, at, rowBytes, rows, columns);
       return;
     }
-    for (int r = 0; r < rows; r++) {
-      readRow(to, toAt + r * toRow, from, at + r * rowBytes, columns);
-    }
+    copy(to, toAt, toRow, OffHeap.cast(from), at, rowBytes, rows, columns);
   }
 
-  private static void readRow(float[] to, int toAt, MemorySegment segment, long at, int columns) {
-    MemorySegment from = OffHeap.cast(segment);
-    for (int i = 0; i < columns; i += WIDTH) {
-      FloatVector.fromMemorySegment(FLOAT, from, at + i * 4L, LE).intoArray(to, toAt + i);
+  /// One loop over the vectors of all rows. C2 would check the bounds of a loop over one row before it,
+  /// which takes longer than the few vectors that follow.
+  private static void copy(
+      float[] to,
+      int toAt,
+      int toRow,
+      MemorySegment from,
+      long at,
+      long rowBytes,
+      int rows,
+      int columns) {
+    int toFirst = toAt;
+    long first = at;
+    int column = 0;
+    for (int i = 0; i < rows * columns; i += WIDTH) {
+      FloatVector.fromMemorySegment(FLOAT, from, first + column * 4L, LE)
+          .intoArray(to, toFirst + column);
+      column += WIDTH;
+      if (column == columns) {
+        column = 0;
+        toFirst += toRow;
+        first += rowBytes;
+      }
     }
   }
 }
