@@ -29,25 +29,15 @@ final class ShortRows {
       Blocks.read(to, toAt, toRow, from, at, rowBytes, rows, columns);
       return;
     }
-    copy(to, toAt, toRow, OffHeap.cast(from), at, rowBytes, rows, columns);
-  }
-
-  /// One loop over the vectors of all rows. C2 would check the bounds of a loop over one row before it,
-  /// which takes longer than the few vectors that follow.
-  private static void copy(
-      float[] to,
-      int toAt,
-      int toRow,
-      MemorySegment from,
-      long at,
-      long rowBytes,
-      int rows,
-      int columns) {
+    // One loop over the vectors of all rows: C2 would check the bounds of a loop over one row
+    // before
+    // it, which takes longer than the few vectors that follow.
+    MemorySegment memory = OffHeap.cast(from);
     int toFirst = toAt;
     long first = at;
     int column = 0;
     for (int i = 0; i < rows * columns; i += WIDTH) {
-      FloatVector.fromMemorySegment(FLOAT, from, first + column * 4L, LE)
+      FloatVector.fromMemorySegment(FLOAT, memory, first + column * 4L, LE)
           .intoArray(to, toFirst + column);
       column += WIDTH;
       if (column == columns) {
