@@ -117,17 +117,22 @@ final class PrefillAttention {
         firstKey = Math.min(firstKey, visible(unit).first(first, 0, first + 1));
       }
     }
-    int end = call.layout().past(task.row) + task.from + task.count;
+    int end = end();
     for (int block = firstKey / KEYS * KEYS; block < end; block += KEYS) {
       if (block % SPAN == 0) {
         endSpan();
       }
-      block(block, Math.min(KEYS, end - block));
+      block(block);
     }
     endSpan();
     for (int unit = 0; unit < units; unit++) {
       finish(unit);
     }
+  }
+
+  /// End of the keys that any query sees.
+  private int end() {
+    return call.layout().past(task.row) + task.from + task.count;
   }
 
   private int head(int unit) {
@@ -202,7 +207,8 @@ final class PrefillAttention {
     }
   }
 
-  private void block(int block, int keys) {
+  private void block(int block) {
+    int keys = Math.min(KEYS, end() - block);
     boolean loaded = false;
     for (int unit = 0; unit < units; unit++) {
       int first = first(unit);
@@ -245,8 +251,7 @@ final class PrefillAttention {
   /// Whether the values that a block sees are finite.
   private boolean isFinite(ScoreBlock block) {
     int headDim = call.headDim();
-    int end = call.layout().past(task.row) + task.from + task.count;
-    readValue(block.block(), Math.min(KEYS, end - block.block()));
+    readValue(block.block(), Math.min(KEYS, end() - block.block()));
     return SoftmaxBlock.isFinite(value, 0, headDim, block.end(), headDim);
   }
 

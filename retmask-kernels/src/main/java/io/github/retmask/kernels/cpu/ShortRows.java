@@ -29,9 +29,8 @@ final class ShortRows {
       Blocks.read(to, toAt, toRow, from, at, rowBytes, rows, columns);
       return;
     }
-    // One loop over the vectors of all rows: C2 would check the bounds of a loop over one row
-    // before
-    // it, which takes longer than the few vectors that follow.
+    // One loop over the vectors of all rows: C2 would check the bounds of a loop over
+    // one row before it, which takes longer than the few vectors that follow.
     MemorySegment memory = OffHeap.cast(from);
     int toFirst = toAt;
     long first = at;
