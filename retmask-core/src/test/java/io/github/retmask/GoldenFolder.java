@@ -17,6 +17,7 @@ public final class GoldenFolder {
       List.of(
           "config.json",
           "config_v5.json",
+          "config_saved.json",
           "model.safetensors",
           "model.safetensors.index.json",
           "model-00001-of-00002.safetensors",
@@ -26,7 +27,9 @@ public final class GoldenFolder {
           "golden.json",
           "golden.safetensors",
           "train.json",
-          "train.safetensors");
+          "train.safetensors",
+          "transformers.json",
+          "transformers.safetensors");
 
   private GoldenFolder() {}
 

@@ -384,8 +384,9 @@ class CheckpointTest {
           .isThrownBy(() -> checkpoint.save(target, Map.of(), IfPresent.REFUSE))
           .withMessage(
               target
-                  + ": not written: it holds 12 files already (config.json, config_v5.json,"
-                  + " golden.json, ...); give a new folder, or ask to replace the checkpoint in it");
+                  + ": not written: it holds 15 files already (config.json, config_saved.json,"
+                  + " config_v5.json, ...); give a new folder, or ask to replace the checkpoint"
+                  + " in it");
       assertThat(TestFiles.names(target)).isEqualTo(before);
 
       checkpoint.save(target, Map.of(), IfPresent.REPLACE);
