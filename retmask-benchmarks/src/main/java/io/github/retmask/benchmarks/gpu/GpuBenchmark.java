@@ -86,10 +86,10 @@ public final class GpuBenchmark {
       Ops ops = new Ops(kernels);
       System.out.println("device: " + kernels.device() + ", activations and matrices " + type);
       torch = peer == null ? null : peer.ops(shape, type);
-      System.out.println(
-          torch == null ? "torch: none here" : "torch: " + torch.path("torch").asText());
-      if (torch != null && torch.has("failed") && !torch.path("failed").isEmpty()) {
-        System.out.println("torch could not do: " + torch.path("failed"));
+      if (torch == null) {
+        System.out.println("torch: none here");
+      } else {
+        told("torch", torch);
       }
       try (TensorArena arena = ops.arena(TensorArena.Lifetime.STEP)) {
         Stopwatch watch = new Stopwatch(arena.floats("fence", 1), tiny ? 0 : 0.05, tiny ? 1 : 5);
@@ -108,10 +108,21 @@ public final class GpuBenchmark {
     }
     if (!options.containsKey("--no-models")) {
       models(type, tiny, peer, result);
-      write(result);
     }
     if (!result.path("failed").isEmpty()) {
       System.exit(1);
+    }
+  }
+
+  /// Prints what torch is and what it could not do.
+  private static void told(String what, JsonNode torch) {
+    if (torch.has("error")) {
+      System.out.println(what + " failed: " + torch.path("error").asText());
+      return;
+    }
+    System.out.println(what + ": " + torch.path("torch").asText());
+    if (!torch.path("failed").isEmpty()) {
+      System.out.println(what + " could not do: " + torch.path("failed"));
     }
   }
 
@@ -198,9 +209,13 @@ public final class GpuBenchmark {
         System.out.println(shape.name() + ": does not fit: " + e.getMessage());
       }
       JsonNode other = peer == null ? null : peer.model(shape, type);
+      if (other != null) {
+        told(shape.name() + " in torch", other);
+      }
       result.set(shape.name(), JSON.valueToTree(seconds));
       result.set(shape.name() + "-training", JSON.valueToTree(training));
       result.set(shape.name() + "-torch", other);
+      write(result);
       if (!training.isEmpty()) {
         double step = training.get("training_step");
         seconds.put("training_step", step);

@@ -6,6 +6,9 @@ import io.github.retmask.tensor.DType;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.TimeUnit;
@@ -56,14 +59,14 @@ record TorchPeer(String python) {
   }
 
   private String run(String program, String... arguments) throws IOException {
-    List<String> command = new java.util.ArrayList<>(List.of(python, "-c", program));
+    List<String> command = new ArrayList<>(List.of(python, "-c", program));
     command.addAll(List.of(arguments));
-    Process process =
-        new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD).start();
+    Path errors = Files.createTempFile("retmask-torch-", ".txt");
+    Process process = new ProcessBuilder(command).redirectError(errors.toFile()).start();
     try {
       String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
       if (!process.waitFor(MINUTES, TimeUnit.MINUTES) || process.exitValue() != 0) {
-        throw new IOException(python + " failed");
+        throw new IOException(python + ": " + lastLine(errors));
       }
       return out;
     } catch (InterruptedException e) {
@@ -71,6 +74,11 @@ record TorchPeer(String python) {
       throw new IOException("interrupted", e);
     } finally {
       process.destroyForcibly();
+      Files.delete(errors);
     }
+  }
+
+  private static String lastLine(Path file) throws IOException {
+    return Files.readString(file).strip().lines().reduce("no word why", (_, last) -> last);
   }
 }

@@ -8,7 +8,7 @@ import sys
 import time
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 shape = json.loads(sys.argv[1])
 dtype = torch.bfloat16 if sys.argv[2] == "bf16" else torch.float32
@@ -23,10 +23,8 @@ config = LlamaConfig(
     max_position_embeddings=shape["prompt"] + shape["steps"] + 2,
 )
 torch.manual_seed(1)
-torch.set_default_dtype(dtype)
 with torch.device("cuda"):
-    model = LlamaForCausalLM._from_config(config, attn_implementation="sdpa")
-torch.set_default_dtype(torch.float32)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=dtype)
 seconds = {}
 
 
@@ -62,7 +60,9 @@ failed = {}
 def train():
     """F32 masters, BF16 by autocast, gradient checkpointing, fused AdamW; one pair of rows."""
     with torch.device("cuda"):
-        policy = LlamaForCausalLM._from_config(config, attn_implementation="sdpa")
+        policy = AutoModelForCausalLM.from_config(
+            config, attn_implementation="sdpa", dtype=torch.float32
+        )
     policy.train()
     policy.config.use_cache = False
     policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

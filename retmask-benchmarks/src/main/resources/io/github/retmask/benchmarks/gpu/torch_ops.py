@@ -7,6 +7,7 @@ import json
 import sys
 
 import torch
+import torch._functorch.config
 import torch.nn.functional as F
 
 shape = json.loads(sys.argv[1])
@@ -14,6 +15,7 @@ dtype = torch.bfloat16 if sys.argv[2] == "bf16" else torch.float32
 device = "cuda"
 torch.manual_seed(1)
 torch.backends.cuda.matmul.allow_tf32 = False
+torch._functorch.config.donated_buffer = False  # or a compiled backward could not be run twice
 
 T, S, C, H = (shape[k] for k in ("tokens", "context", "hidden", "heads"))
 KV, D, I, V = (shape[k] for k in ("kv_heads", "head_dim", "intermediate", "vocab"))

@@ -83,8 +83,16 @@ class CudaGemmTest {
   }
 
   /// `C[m,n] = before + sum_k A[m,k] B[k,n]` in double, with the bound of an F32 sum in any order.
+  ///
+  /// @param roundsTwice whether the product may be rounded before it is added
   private static void check(
-      String what, Tensor got, float[] before, Element a, Element b, int steps) {
+      String what,
+      Tensor got,
+      float[] before,
+      Element a,
+      Element b,
+      int steps,
+      boolean roundsTwice) {
     int rows = (int) got.dim(0);
     int columns = (int) got.dim(1);
     double[] want = new double[rows * columns];
@@ -101,7 +109,8 @@ class CudaGemmTest {
       }
       tolerance[i] = (steps + 2) * EPS * abs;
       if (got.dtype() == DType.BF16) {
-        tolerance[i] += HALF * Math.abs(want[i]) + HALF * tolerance[i];
+        double product = roundsTwice ? Math.abs(want[i] - before[i]) : 0;
+        tolerance[i] += HALF * (Math.abs(want[i]) + product + tolerance[i]);
       }
     }
     TensorAssert.assertThat(what, got.toFloats(), rows, columns).isClose(want, tolerance, SOURCE);
@@ -126,6 +135,11 @@ class CudaGemmTest {
     void backwardInput(Tensor dx, Tensor dOut, Tensor weight, Accumulate into);
 
     void backwardWeight(Tensor dWeight, Tensor dOut, Tensor x);
+
+    /// Whether a product in BF16 is rounded before it is added to anything.
+    default boolean roundsTwice() {
+      return false;
+    }
   }
 
   /// All three products of one shape, `[N,I] x [O,I]`.
@@ -142,7 +156,7 @@ class CudaGemmTest {
     Tensor weight = matrix(arena, DType.BF16, w, shift, width, inner);
     Tensor out = matrix(arena, outs, nan(rows * width), shift, rows, width);
     products.forward(out, onDevice, weight, matrix(arena, outs, bias, 0, 1, width).view(width));
-    check("out", out, biasRows, in(x, inner), transposed(w, inner), inner);
+    check("out", out, biasRows, in(x, inner), transposed(w, inner), inner, products.roundsTwice());
 
     float[] d = normal(rows * width);
     Tensor dOut = matrix(arena, DType.BF16, d, shift, rows, width);
@@ -151,13 +165,13 @@ class CudaGemmTest {
       Tensor dx = matrix(arena, DType.BF16, before, shift, rows, inner);
       products.backwardInput(dx, dOut, weight, into);
       float[] from = into == Accumulate.ADD ? before : new float[rows * inner];
-      check("dx " + into, dx, from, in(d, width), in(w, inner), width);
+      check("dx " + into, dx, from, in(d, width), in(w, inner), width, products.roundsTwice());
     }
 
     float[] before = normal(width * inner);
     Tensor dWeight = matrix(arena, DType.F32, before, shift, width, inner);
     products.backwardWeight(dWeight, dOut, onDevice);
-    check("dWeight", dWeight, before, transposed(d, width), in(x, inner), rows);
+    check("dWeight", dWeight, before, transposed(d, width), in(x, inner), rows, false);
   }
 
   private static float[] nan(int count) {
@@ -240,6 +254,11 @@ class CudaGemmTest {
             @Override
             public void backwardWeight(Tensor dWeight, Tensor dOut, Tensor x) {
               gemm.backwardWeight(dWeight, dOut, x);
+            }
+
+            @Override
+            public boolean roundsTwice() {
+              return true; // seen with cuBLAS 13 on an H100
             }
           };
       assertTrue(gemm.name().startsWith("cuBLAS 1"), gemm.name());
@@ -342,7 +361,7 @@ class CudaGemmTest {
             weight,
             matrix(arena, DType.BF16, bias, 0, 1, width).view(width));
         float[] w = halves.toFloats();
-        check("out " + outs, out, biasRows, in(x, inner), transposed(w, inner), inner);
+        check("out " + outs, out, biasRows, in(x, inner), transposed(w, inner), inner, false);
       }
     }
   }
@@ -362,7 +381,7 @@ class CudaGemmTest {
             dBias.view(width),
             matrix(arena, type, d, 0, rows, width),
             matrix(arena, type, normal(rows * 3), 0, rows, 3));
-        check("dBias", dBias, before, (m, k) -> 1, in(d, width), rows);
+        check("dBias", dBias, before, (m, k) -> 1, in(d, width), rows, false);
       }
     }
   }
