@@ -93,7 +93,7 @@ struct Tile {
         const bf16* at = from + (size_t)r * row + d;
         tile += r * STRIDE + d;
         count = d < head_dim ? count : 0;
-#pragma unroll 1
+#pragma unroll 4
         for (; r < ROWS; r += STEP) {
           bool valid = r >= first && r < count;
           copy_async16(tile, valid ? at : readable, valid);

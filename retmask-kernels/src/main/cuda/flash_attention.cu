@@ -133,7 +133,7 @@ __device__ __forceinline__ void attend_flash(
         }
       }
       if (!uniform) {
-#pragma unroll 2
+#pragma unroll(D == 96 ? 2 : 4)  // more would spill registers
         for (int d = 0; d < D; d += 16) {
           unsigned a[TILES][4];
 #pragma unroll

@@ -177,7 +177,7 @@ __device__ __forceinline__ void differentiate_keys(
       p[j][0] = p[j][1] = p[j][2] = p[j][3] = 0.0f;
     }
     if (!uniform) {
-#pragma unroll 2
+#pragma unroll
       for (int d = 0; d < D; d += 16) {
         unsigned a[4];
         Rows::load_a(a, key, warp * 16, d);
@@ -246,7 +246,7 @@ __device__ __forceinline__ void differentiate_keys(
           for (int j = 0; j < HALF; j++) {
             ds[j][0] = ds[j][1] = ds[j][2] = ds[j][3] = 0.0f;
           }
-#pragma unroll 2
+#pragma unroll
           for (int d = 0; d < D; d += 16) {
             unsigned a[4];
             Rows::load_a(a, value, warp * 16, d);
@@ -431,7 +431,7 @@ __device__ __forceinline__ void differentiate_queries(
         ds[t][j][0] = ds[t][j][1] = ds[t][j][2] = ds[t][j][3] = 0.0f;
       }
     }
-#pragma unroll 2
+#pragma unroll
     for (int d = 0; d < D; d += 16) {
       unsigned a[TILES][4];
 #pragma unroll
@@ -449,7 +449,7 @@ __device__ __forceinline__ void differentiate_queries(
         }
       }
     }
-#pragma unroll 1
+#pragma unroll 2
     for (int d = 0; d < D; d += 16) {
       unsigned a[TILES][4];
 #pragma unroll

@@ -4,7 +4,7 @@
 #include "matmul.cuh"
 
 #define MATMUL(type, W)                                                                           \
-  MATMUL_FEW(f32, float, type, W)                                                                 \
+  MATMUL_FEW(type, W)                                                                             \
   MATMUL_TILES(type, W, 32, 2)                                                                    \
   MATMUL_TILES(type, W, 64, 1)                                                                    \
   extern "C" __global__ void __launch_bounds__(PRODUCT_THREADS, 2)                                \

@@ -47,11 +47,11 @@ __device__ __forceinline__ long long row_bytes(int columns) {
 static constexpr int FEW_OUTS = 8;  // of a warp
 
 // One stage of the ring: the rows of W of every warp, then the rows of x.
-template <class T, class W, int ROWS>
+template <class W, int ROWS>
 struct Stage {
   static constexpr int STEPS = W::STAGE * W::UNIT;            // of the inner dimension
   static constexpr int BYTES_W = W::STAGE * W::UNIT_BYTES;    // of a row
-  static constexpr int BYTES_X = STEPS * (int)sizeof(T);
+  static constexpr int BYTES_X = STEPS * (int)sizeof(float);
   // 16-byte pieces that hold them; rows of blocks begin at any even byte
   static constexpr int PIECES_W = (BYTES_W + (W::UNIT_BYTES % 16 == 0 ? 0 : 14) + 15) / 16;
   static constexpr int PIECES_X = BYTES_X / 16;
@@ -64,11 +64,11 @@ struct Stage {
 
 // Begins the copies of stage `stage` into its place in the ring: of rows [first_out, ...) of W, eight
 // for every warp, and of rows [first_row, first_row + ROWS) of x; rows beyond the last are the last.
-template <class T, class W, int ROWS>
+template <class W, int ROWS>
 __device__ __forceinline__ void copy_stage(
-    unsigned char* ring, const T* x, const unsigned char* weight, int first_row, int first_out,
+    unsigned char* ring, const float* x, const unsigned char* weight, int first_row, int first_out,
     int rows, int inner, int outs, int stage) {
-  typedef Stage<T, W, ROWS> S;
+  typedef Stage<W, ROWS> S;
   const long long bytes = row_bytes<W>(inner);
   const long long at = (long long)stage * S::BYTES_W;
   if (at < bytes) {
@@ -98,9 +98,9 @@ __device__ __forceinline__ void copy_stage(
     for (int i = threadIdx.x; i < ROWS * S::PIECES_X; i += blockDim.x) {
       const int row = i / S::PIECES_X;
       const int piece = i % S::PIECES_X;
-      const int k = step + piece * (16 / (int)sizeof(T));
+      const int k = step + piece * 4;
       if (k < inner) {
-        const T* from = x + (long long)min(first_row + row, rows - 1) * inner + k;
+        const float* from = x + (long long)min(first_row + row, rows - 1) * inner + k;
         copy_async16(to_x + row * S::BYTES_X + piece * 16, from);
       }
     }
@@ -108,12 +108,12 @@ __device__ __forceinline__ void copy_stage(
   copy_async_commit();
 }
 
-template <class T, class W, int ROWS>
+template <class W, int ROWS>
 __device__ __forceinline__ void few_rows(
-    void* __restrict__ out, int out_type, const T* __restrict__ x,
+    void* __restrict__ out, int out_type, const float* __restrict__ x,
     const unsigned char* __restrict__ weight, const void* __restrict__ bias, int bias_type,
     int rows, int inner, int outs) {
-  typedef Stage<T, W, ROWS> S;
+  typedef Stage<W, ROWS> S;
   static constexpr int UNROLL = W::UNIT == 256 ? 1 : W::UNIT == 32 ? 2 : ROWS == 1 ? 8 : 4;
   SHARED_MEMORY(ring);
   const int warp = threadIdx.x / WARP;
@@ -136,13 +136,13 @@ __device__ __forceinline__ void few_rows(
       copy_async_wait<W::STAGES - 2>();
       __syncthreads();  // all see the stage, and none reads the one before any more
     }
-    copy_stage<T, W, ROWS>(
+    copy_stage<W, ROWS>(
         ring, x, weight, first_row, first_out, rows, inner, outs, stage + W::STAGES - 1);
     if (stage < 0) {
       continue;
     }
     const unsigned char* from = ring + stage % W::STAGES * S::bytes();
-    const T* xs = (const T*)(from + warps * FEW_OUTS * W::STRIDE) + 2 * part;
+    const float* xs = (const float*)(from + warps * FEW_OUTS * W::STRIDE) + 2 * part;
     from += (warp * FEW_OUTS + lane / 4) * W::STRIDE +
             (shift + (unsigned)stage * S::BYTES_W) % 16;
     const int count = min(W::STAGE, units - stage * W::STAGE);
@@ -565,23 +565,26 @@ __device__ __forceinline__ void product(
   TO *out, const T *x, const unsigned char *weight, const void *bias, int bias_type, int rows,    \
       int inner, int outs
 
-// few_rows and each_output for activations of type T, called `act` in names.
-#define MATMUL_FEW(act, T, type, W)                                                               \
-  MATMUL_FEW_ROWS(act, T, type, W, 1)                                                             \
-  MATMUL_FEW_ROWS(act, T, type, W, 4)                                                             \
-  MATMUL_FEW_ROWS(act, T, type, W, 8)                                                             \
+// few_rows and each_output for activations in F32.
+#define MATMUL_FEW(type, W)                                                                       \
+  MATMUL_FEW_ROWS(type, W, 1)                                                                     \
+  MATMUL_FEW_ROWS(type, W, 4)                                                                     \
+  MATMUL_FEW_ROWS(type, W, 8)                                                                     \
+  MATMUL_EACH(f32, float, type, W)
+
+#define MATMUL_FEW_ROWS(type, W, ROWS)                                                            \
+  extern "C" __global__ void __launch_bounds__(128, 3)                                            \
+      matmul_few##ROWS##_##type##_f32(MATMUL_PARAMETERS(void, float), int out_type) {             \
+    few_rows<W, ROWS>(out, out_type, x, weight, bias, bias_type, rows, inner, outs);              \
+  }                                                                                               \
+  EXPORT_KERNEL(matmul_few##ROWS##_##type##_f32)
+
+#define MATMUL_EACH(act, T, type, W)                                                              \
   extern "C" __global__ void __launch_bounds__(128, 3)                                            \
       matmul_each_##type##_##act(MATMUL_PARAMETERS(void, T), int out_type, int chains) {          \
     each_output<T, W>(out, out_type, x, weight, bias, bias_type, inner, outs, chains);            \
   }                                                                                               \
   EXPORT_KERNEL(matmul_each_##type##_##act)
-
-#define MATMUL_FEW_ROWS(act, T, type, W, ROWS)                                                    \
-  extern "C" __global__ void __launch_bounds__(128, 3)                                            \
-      matmul_few##ROWS##_##type##_##act(MATMUL_PARAMETERS(void, T), int out_type) {               \
-    few_rows<T, W, ROWS>(out, out_type, x, weight, bias, bias_type, rows, inner, outs);           \
-  }                                                                                               \
-  EXPORT_KERNEL(matmul_few##ROWS##_##type##_##act)
 
 // tiles, which are for activations in F32.
 #define MATMUL_TILES(type, W, SIZE, BLOCKS)                                                       \

@@ -5,7 +5,7 @@
 //   dW[o,i] += sum_n dOut[n,o] x[n,i]             dW [O,I] in F32
 //
 // all as C[m,n] (+)= sum_k A[m,k] B[k,n] in a fixed order over k, sums in F32, rounded once. Limited by
-// the tensor cores; up to 8 rows few_rows of matmul.cuh is, by reading W.
+// the tensor cores, up to 8 rows by reading W.
 #include "matmul.cuh"
 
 // --- tiles ------------------------------------------------------------------------------------------
@@ -241,6 +241,81 @@ __device__ __forceinline__ void tensor_product(
   }
 }
 
+// --- few rows ---------------------------------------------------------------------------------------
+//
+// A block computes 16 outputs of up to 8 rows, the rows and columns of one fragment of sums; its warps
+// take turns at runs of 64 steps. A lane loads 16 bytes of a row of W or x at a time, whose eight steps
+// are those of two fragments: both operands are cut alike, so which steps these are does not matter.
+// The sums of the warps are added in order. An output's sums depend on the length of its row alone.
+
+static constexpr int BLOCK_ROWS = 8;
+static constexpr int BLOCK_OUTS = 16;
+static constexpr int BLOCK_WARPS = 16;
+static constexpr int TURN_STEPS = 64;
+
+// Eight steps of a row, zeros beyond it.
+__device__ __forceinline__ uint4 load_eight(const bf16* row, int step, int steps) {
+  return step < steps ? *(const uint4*)(row + step) : make_uint4(0, 0, 0, 0);
+}
+
+__device__ __forceinline__ void few_rows_by_fragments(
+    void* __restrict__ out, int out_type, const bf16* __restrict__ x,
+    const bf16* __restrict__ weight, const void* __restrict__ bias, int bias_type, int rows,
+    int inner, int outs) {
+  SHARED_MEMORY(shared);
+  float* sums = (float*)shared;  // [warps][8 rows][16 outputs]
+  const int warp = threadIdx.x / WARP;
+  const int line = threadIdx.x % WARP / 4;
+  const int piece = threadIdx.x % 4 * 8;
+  const int first_out = blockIdx.x * BLOCK_OUTS;
+  const bf16* upper = weight + (long long)min(first_out + line, outs - 1) * inner;
+  const bf16* lower = weight + (long long)min(first_out + line + 8, outs - 1) * inner;
+  const bf16* own = x + (long long)min(line, rows - 1) * inner;
+  const int own_steps = line < rows ? inner : 0;
+
+  float c[4] = {};
+#pragma unroll 1
+  for (int turn = warp * TURN_STEPS; turn < inner; turn += BLOCK_WARPS * TURN_STEPS) {
+    uint4 a[2][2];
+    uint4 b[2];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const int step = turn + half * (TURN_STEPS / 2) + piece;
+      a[half][0] = load_eight(upper, step, inner);
+      a[half][1] = load_eight(lower, step, inner);
+      b[half] = load_eight(own, step, own_steps);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const uint4& up = a[half][0];
+      const uint4& low = a[half][1];
+      const unsigned front[4] = {up.x, low.x, up.y, low.y};
+      const unsigned back[4] = {up.z, low.z, up.w, low.w};
+      multiply_add_bf16(c, front, b[half].x, b[half].y);
+      multiply_add_bf16(c, back, b[half].z, b[half].w);
+    }
+  }
+
+  // A lane has two rows of outputs `line` and `line + 8`.
+  float* to = sums + (warp * BLOCK_ROWS + threadIdx.x % 4 * 2) * BLOCK_OUTS + line;
+  to[0] = c[0];
+  to[BLOCK_OUTS] = c[1];
+  to[8] = c[2];
+  to[BLOCK_OUTS + 8] = c[3];
+  __syncthreads();
+  const int row = threadIdx.x / BLOCK_OUTS;
+  const int o = first_out + threadIdx.x % BLOCK_OUTS;
+  if (row < rows && o < outs) {
+    float sum = sums[threadIdx.x];
+#pragma unroll
+    for (int w = 1; w < BLOCK_WARPS; w++) {
+      sum += sums[w * BLOCK_ROWS * BLOCK_OUTS + threadIdx.x];
+    }
+    sum = bias == nullptr ? sum : sum + weight_at(bias, bias_type, o);
+    set_output(output_at(out, out_type, (long long)row * outs + o), out_type, sum);
+  }
+}
+
 // Fills the rows of out with the bias, for a product that adds to them. A thread for an output, blocks
 // (row, outputs).
 extern "C" __global__ void __launch_bounds__(256)
@@ -255,7 +330,14 @@ EXPORT_KERNEL(matmul_bias_rows_bf16)
 
 // --- entries ----------------------------------------------------------------------------------------
 
-MATMUL_FEW(bf16, bf16, bf16, Bf16Weight)
+extern "C" __global__ void __launch_bounds__(BLOCK_WARPS* WARP, 2)
+    matmul_few_bf16_bf16(MATMUL_PARAMETERS(void, bf16), int out_type) {
+  few_rows_by_fragments(
+      out, out_type, x, (const bf16*)weight, bias, bias_type, rows, inner, outs);
+}
+EXPORT_KERNEL(matmul_few_bf16_bf16)
+
+MATMUL_EACH(bf16, bf16, bf16, Bf16Weight)
 
 #define MATMUL_TENSOR(name, S)                                                                    \
   extern "C" __global__ void __launch_bounds__(S::THREADS)                                        \

@@ -2,9 +2,9 @@
 // each_output serves all of them.
 #include "matmul.cuh"
 
-#define MATMUL(type, W)           \
-  MATMUL_FEW(f32, float, type, W) \
-  MATMUL_TILES(type, W, 32, 2)    \
+#define MATMUL(type, W)        \
+  MATMUL_FEW(type, W)          \
+  MATMUL_TILES(type, W, 32, 2) \
   MATMUL_TILES(type, W, 64, 1)
 
 MATMUL(q8_0, Q8_0Weight)

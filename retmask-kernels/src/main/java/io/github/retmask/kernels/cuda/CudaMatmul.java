@@ -71,6 +71,12 @@ final class CudaMatmul {
 
   static void fewRows(Gpu gpu, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
     long rows = x.dim(0);
+    if (x.dtype() == DType.BF16) {
+      begin(gpu, "matmul_few_", out, x, weight, bias)
+          .integer(out.dtype().ordinal())
+          .run(Math.ceilDiv(weight.dim(0), BLOCK_OUTS), 1, 1, BLOCK_THREADS, BLOCK_BYTES);
+      return;
+    }
     int together = rows == 1 ? 1 : rows <= 4 ? 4 : 8;
     long warps = Math.ceilDiv(weight.dim(0), FEW_OUTS);
     int perBlock = warps < 4L * gpu.multiprocessors() ? 1 : 4;
@@ -81,7 +87,7 @@ final class CudaMatmul {
             Math.ceilDiv(rows, together),
             1,
             32 * perBlock,
-            ringBytes(weight.dtype(), perBlock, together * x.dtype().bytes()));
+            ringBytes(weight.dtype(), perBlock, together * Float.BYTES));
   }
 
   static void eachOutput(Gpu gpu, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
@@ -122,6 +128,12 @@ final class CudaMatmul {
   private static String name(Tensor weight) {
     return weight.dtype().name().toLowerCase(Locale.ROOT);
   }
+
+  // --- constants of matmul_bf16.cu ------------------------------------------------------------
+
+  private static final int BLOCK_OUTS = 16;
+  private static final int BLOCK_THREADS = 512;
+  private static final int BLOCK_BYTES = BLOCK_THREADS / 32 * FEW * BLOCK_OUTS * Float.BYTES;
 
   // --- constants of matmul.cuh ----------------------------------------------------------------
 

@@ -15,9 +15,9 @@ import org.jspecify.annotations.Nullable;
 final class CudaTokenLogProbs {
   private static final String STEM = "token_log_probs";
 
-  /// Logits that exist at once, 256 MiB. Every chunk reads the whole lm_head, which at 256 tokens
-  /// takes an eighth as long as the product on tensor cores.
-  private static final long LOGITS = 1 << 26;
+  /// Logits that exist at once, 512 MiB. Every chunk reads the whole lm_head, and in the backward reads
+  /// and writes its gradient in F32, which at 512 tokens takes half as long as the product.
+  private static final long LOGITS = 1 << 27;
 
   /// Tokens of a chunk however large the vocabulary; more are a multiple of this, which fills the tiles
   /// of the products.
