@@ -14,6 +14,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Function;
+import org.jspecify.annotations.Nullable;
 
 /// Runs the optimiser steps of a [StepSource] over the F32 weights of a model, with a log and
 /// checkpoints in a folder. Beside a step's activations it holds 16 bytes per parameter: weight,
@@ -105,12 +106,22 @@ public final class Trainer implements AutoCloseable {
     this.ops = ops;
     this.memory = ops.arena(TensorArena.Lifetime.MODEL);
     this.stepMemory = ops.arena(TensorArena.Lifetime.STEP);
-    this.weights = initial.apply(memory);
-    Weights stored = roundsWeights() ? rounded(weights) : weights;
-    DType activations =
-        options.precision() == Precision.BF16 ? ops.activations(DType.BF16) : DType.F32;
-    this.model = new Transformer(config, stored, ops, activations);
-    this.optimizer = new AdamW(weights, stored, options.optimizer(), ops, memory);
+    Transformer begun = null;
+    boolean whole = false;
+    try {
+      this.weights = initial.apply(memory);
+      Weights stored = roundsWeights() ? rounded(weights) : weights;
+      DType activations =
+          options.precision() == Precision.BF16 ? ops.activations(DType.BF16) : DType.F32;
+      begun = new Transformer(config, stored, ops, activations);
+      this.model = begun;
+      this.optimizer = new AdamW(weights, stored, options.optimizer(), ops, memory);
+      whole = true;
+    } finally {
+      if (!whole) { // where memory ends, what was taken goes back
+        close(begun, stepMemory, memory);
+      }
+    }
   }
 
   /// Whether the model reads copies of the weights in BF16. A backend with BF16 activations rounds to
@@ -271,7 +282,14 @@ public final class Trainer implements AutoCloseable {
   /// Frees weights, gradients and moments.
   @Override
   public void close() {
-    model.close();
+    close(model, stepMemory, memory);
+  }
+
+  private static void close(
+      @Nullable Transformer model, TensorArena stepMemory, TensorArena memory) {
+    if (model != null) {
+      model.close();
+    }
     stepMemory.close();
     memory.close();
   }

@@ -233,6 +233,28 @@ class DpoTrainerTest {
     }
   }
 
+  @Test
+  void memoryThatRanOutOnTheWayIsGivenBack() {
+    List<TensorArena> taken = new ArrayList<>();
+    Trainer.Options training =
+        new Trainer.Options(new LrSchedule.Constant(1e-3, 0), adamW(), 1, 1, OFF, Precision.F32);
+    assertThatThrownBy(
+            () ->
+                new Trainer(
+                    TinyModel.config(true),
+                    memory -> {
+                      taken.add(memory);
+                      memory.floats("first", 8);
+                      throw new OutOfMemoryError("no room for the second");
+                    },
+                    ops,
+                    training,
+                    null))
+        .isInstanceOf(OutOfMemoryError.class)
+        .hasMessage("no room for the second");
+    assertThatThrownBy(() -> taken.getFirst().floats("more", 1)).hasMessageContaining("is closed");
+  }
+
   /// The chosen completion counts upwards, the rejected one downwards.
   private static List<PreferencePair> pairs() {
     List<PreferencePair> pairs = new ArrayList<>();
