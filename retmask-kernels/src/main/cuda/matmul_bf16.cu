@@ -330,10 +330,21 @@ EXPORT_KERNEL(matmul_bias_rows_bf16)
 
 // --- entries ----------------------------------------------------------------------------------------
 
-extern "C" __global__ void __launch_bounds__(BLOCK_WARPS* WARP, 2)
-    matmul_few_bf16_bf16(MATMUL_PARAMETERS(void, bf16), int out_type) {
-  few_rows_by_fragments(
-      out, out_type, x, (const bf16*)weight, bias, bias_type, rows, inner, outs);
+#define FEW_PROJECTION(i) \
+  void *out##i, const bf16 *weight##i, const void *bias##i, int bias_type##i, int outs##i
+
+// Up to three weights for one x; blocks (outputs of the longest, weight).
+extern "C" __global__ void __launch_bounds__(BLOCK_WARPS* WARP, 2) matmul_few_bf16_bf16(
+    const bf16* x, int rows, int inner, int out_type, FEW_PROJECTION(0), FEW_PROJECTION(1),
+    FEW_PROJECTION(2)) {
+  void* out = blockIdx.y == 0 ? out0 : blockIdx.y == 1 ? out1 : out2;
+  const bf16* weight = blockIdx.y == 0 ? weight0 : blockIdx.y == 1 ? weight1 : weight2;
+  const void* bias = blockIdx.y == 0 ? bias0 : blockIdx.y == 1 ? bias1 : bias2;
+  const int bias_type = blockIdx.y == 0 ? bias_type0 : blockIdx.y == 1 ? bias_type1 : bias_type2;
+  const int outs = blockIdx.y == 0 ? outs0 : blockIdx.y == 1 ? outs1 : outs2;
+  if ((int)blockIdx.x * BLOCK_OUTS < outs) {
+    few_rows_by_fragments(out, out_type, x, weight, bias, bias_type, rows, inner, outs);
+  }
 }
 EXPORT_KERNEL(matmul_few_bf16_bf16)
 

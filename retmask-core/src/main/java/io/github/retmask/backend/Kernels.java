@@ -177,6 +177,16 @@ public interface Kernels extends AutoCloseable {
   /// @param bias `[O]` or null
   void matmul(Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias);
 
+  /// Several linear layers of one input: what [#matmul] gives for each, to the same bits.
+  ///
+  /// @param x `[N,I]`
+  /// @param projections with outputs that do not overlap
+  default void matmuls(Tensor x, List<Projection> projections) {
+    for (Projection one : projections) {
+      matmul(one.out(), x, one.weight(), one.bias());
+    }
+  }
+
   /// Chains per output of [#matmul]: with eight, one row can be multiplied at the speed of reading
   /// the weight as it is stored; below 512 elements weights are small, and one is faster with many
   /// rows.

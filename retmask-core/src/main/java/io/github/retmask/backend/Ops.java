@@ -160,13 +160,25 @@ public final class Ops {
 
   /// See [Kernels#matmul].
   public void matmul(Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
+    checkMatmul(out, x, weight, bias);
+    kernels.matmul(out, x, weight, bias);
+  }
+
+  /// See [Kernels#matmuls].
+  public void matmuls(Tensor x, Projection... projections) {
+    for (Projection one : projections) {
+      checkMatmul(one.out(), x, one.weight(), one.bias());
+    }
+    kernels.matmuls(x, List.of(projections));
+  }
+
+  private void checkMatmul(Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
     Check op = new Check("matmul");
     op.activations(x).f32OrAs(out, x).weight(weight);
     op.linear(out, x, weight);
     if (bias != null) {
       op.f(bias).shape(bias, weight.dim(0));
     }
-    kernels.matmul(out, x, weight, bias);
   }
 
   /// See [Kernels#matmulBackwardInput].

@@ -8,6 +8,7 @@ import io.github.retmask.backend.BatchLayout;
 import io.github.retmask.backend.CacheLines;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Ops;
+import io.github.retmask.backend.Projection;
 import io.github.retmask.model.LayerSpec.NormPlacement;
 import io.github.retmask.model.LayerSpec.QkNorm;
 import io.github.retmask.tensor.Tensor;
@@ -55,8 +56,13 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
       Observer observer) {
     observer.saw(Site.RESID_PRE, index, residPre);
     Tensor attnIn = attentionInput(a, residPre, ops); // [N,C]
-    queries(a, attnIn, rotation, ops, observer); // [N,H,D]
-    keysAndValues(a, attnIn, rotation, cache, ops, observer); // [N,Hkv,D]
+    LayerWeights w = weights;
+    Projection q = projection(flat(a.q()), w.qProj()); // [N, H D]
+    Projection k = projection(flat(a.k()), w.kProj()); // [N, Hkv D]
+    Projection v = projection(flat(a.v()), w.vProj()); // [N, Hkv D]
+    ops.matmuls(attnIn, q, k, v);
+    rotateQueries(a, rotation, ops, observer); // [N,H,D]
+    rotateKeys(a, rotation, cache, ops, observer); // [N,Hkv,D]
     Tensor keys = cache == null ? a.rotK() : cache.keys(); // [keys,Hkv,D]
     Tensor values = cache == null ? a.v() : cache.values(); // [keys,Hkv,D]
     ops.attention(a.z(), a.lse(), a.rotQ(), keys, values, layout, plan, spec.attention(), readout);
@@ -83,10 +89,13 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
   ///
   /// @param attnIn `[N,C]`
   void queries(LayerActivations a, Tensor attnIn, Rotation rotation, Ops ops, Observer observer) {
-    LayerWeights w = weights;
-    ops.matmul(flat(a.q()), attnIn, w.qProj().weight(), w.qProj().bias()); // [N, H D]
+    ops.matmuls(attnIn, projection(flat(a.q()), weights.qProj())); // [N, H D]
+    rotateQueries(a, rotation, ops, observer);
+  }
+
+  private void rotateQueries(LayerActivations a, Rotation rotation, Ops ops, Observer observer) {
     observer.saw(Site.Q, index, a.q());
-    normRope(a.rotQ(), a.qRstd(), a.q(), w.qNorm(), rotation, null, null, ops); // [N,H,D]
+    normRope(a.rotQ(), a.qRstd(), a.q(), weights.qNorm(), rotation, null, null, ops); // [N,H,D]
     observer.saw(Site.ROT_Q, index, a.rotQ());
   }
 
@@ -101,13 +110,22 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
       @Nullable CacheLines cache,
       Ops ops,
       Observer observer) {
-    LayerWeights w = weights;
-    ops.matmul(flat(a.k()), attnIn, w.kProj().weight(), w.kProj().bias()); // [N, Hkv D]
-    ops.matmul(flat(a.v()), attnIn, w.vProj().weight(), w.vProj().bias()); // [N, Hkv D]
+    Projection k = projection(flat(a.k()), weights.kProj()); // [N, Hkv D]
+    Projection v = projection(flat(a.v()), weights.vProj()); // [N, Hkv D]
+    ops.matmuls(attnIn, k, v);
+    rotateKeys(a, rotation, cache, ops, observer);
+  }
+
+  private void rotateKeys(
+      LayerActivations a,
+      Rotation rotation,
+      @Nullable CacheLines cache,
+      Ops ops,
+      Observer observer) {
     observer.saw(Site.K, index, a.k());
     observer.saw(Site.V, index, a.v());
     Tensor v = cache == null ? null : a.v();
-    normRope(a.rotK(), a.kRstd(), a.k(), w.kNorm(), rotation, v, cache, ops); // [N,Hkv,D]
+    normRope(a.rotK(), a.kRstd(), a.k(), weights.kNorm(), rotation, v, cache, ops); // [N,Hkv,D]
     observer.saw(Site.ROT_K, index, a.rotK());
   }
 
@@ -153,8 +171,8 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
     observer.saw(Site.ATTN_OUT, index, a.attnOut());
     observer.saw(Site.RESID_MID, index, a.residMid());
 
-    ops.matmul(a.gate(), mlpIn, w.gateProj().weight(), w.gateProj().bias()); // [N,F]
-    ops.matmul(a.up(), mlpIn, w.upProj().weight(), w.upProj().bias()); // [N,F]
+    Projection gate = projection(a.gate(), w.gateProj()); // [N,F]
+    ops.matmuls(mlpIn, gate, projection(a.up(), w.upProj())); // [N,F]
     ops.swiglu(a.act(), a.gate(), a.up()); // [N,F]
   }
 
@@ -318,6 +336,10 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
         requireNonNull(weight),
         Accumulate.SET);
     return dx;
+  }
+
+  private static Projection projection(Tensor out, Linear layer) {
+    return new Projection(out, layer.weight(), layer.bias());
   }
 
   /// `[N,H,D]` as `[N, H D]`.

@@ -112,6 +112,52 @@ abstract class MatmulContract extends OpContract {
         .hasBits(ordered(c.x(), c.weight(), c.bias(), c.inner(), c.outs()));
   }
 
+  static List<List<Case>> together() {
+    List<List<Case>> all = new ArrayList<>();
+    for (int rows : new int[] {1, 2, 9, 16}) {
+      for (DType dtype : new DType[] {DType.F32, DType.BF16}) {
+        all.add(
+            List.of(
+                new Case(rows, 520, 35, dtype, false),
+                new Case(rows, 520, 3, dtype, true), // fewer than go together
+                new Case(rows, 520, 9, dtype, false)));
+        all.add(
+            List.of(
+                new Case(rows, 1024, 41, dtype, true), new Case(rows, 1024, 700, dtype, false)));
+      }
+      all.add(
+          List.of(
+              new Case(rows, 512, 16, DType.BF16, true), new Case(rows, 512, 16, DType.F16, true)));
+    }
+    return all;
+  }
+
+  @ParameterizedTest
+  @MethodSource("together")
+  void severalOfOneInputAreWhatEachIs(List<Case> cases) {
+    Case first = cases.getFirst();
+    int inner = first.inner();
+    float[] values = first.x();
+    Tensor x = bench.f32("x", values, first.rows(), inner);
+    Projection[] projections = new Projection[cases.size()];
+    for (int i = 0; i < projections.length; i++) {
+      Case c = cases.get(i);
+      float[] bias = c.bias();
+      projections[i] =
+          new Projection(
+              bench.garbage("out" + i, c.rows(), c.outs()),
+              bench.weight("weight" + i, c.dtype(), c.weight(), c.outs(), inner),
+              bias == null ? null : bench.weight("bias" + i, c.dtype(), bias, c.outs()));
+    }
+    bench.ops.matmuls(x, projections);
+    for (int i = 0; i < projections.length; i++) {
+      Case c = cases.get(i);
+      float[] got = bench.floats(projections[i].out());
+      TensorAssert.assertThat("matmuls out " + i, got, c.rows(), c.outs())
+          .hasBits(ordered(values, c.weight(), c.bias(), inner, c.outs()));
+    }
+  }
+
   @Test
   void isReproducible() {
     Case c = new Case(21, 207, 77, DType.BF16, true);

@@ -1,8 +1,10 @@
 package io.github.retmask.kernels.cpu;
 
 import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.Projection;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// `out = x W^T` for few rows of x: every row of the weight is read once, its dot products with all
@@ -25,50 +27,92 @@ final class FewRows {
         && weight.dim(0) >= StoredRowDots.ROWS;
   }
 
-  static void multiply(
-      WorkerPool pool, Tensor out, Tensor x, Tensor weight, float @Nullable [] bias) {
-    int rows = (int) x.dim(0);
-    if (rows == 0) {
+  /// Whether these can be multiplied by one call: their rows lie in memory in the same form.
+  static boolean suits(Tensor x, List<Projection> projections) {
+    Form form = Form.of(projections.getFirst().weight());
+    for (Projection one : projections) {
+      if (!suits(x, one.weight()) || !Form.of(one.weight()).isLike(form)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  static void multiply(WorkerPool pool, Tensor x, List<Projection> projections) {
+    if (x.dim(0) == 0) {
       return;
     }
-    Form form = Form.of(weight);
-    Product product =
-        new Product(
-            out.segment(),
-            form.inputs(x, pool.callerScratch()),
-            weight,
-            form,
-            rows,
-            (int) x.dim(1),
-            (int) weight.dim(0),
-            bias);
-    int passes = (rows + 1) / 2; // over the weight, but for the first one in cache
-    long most = weight.dtype().bytes(weight.size()) * passes / form.leastOfTask();
-    int tasks = (int) Math.clamp(most, 1, 8L * pool.threads());
-    int units = form.units(weight.dim(0));
-    int calls = units / form.perCall();
-    int spans = Math.min(calls, form.rows == 1 ? tasks : Math.min(pool.threads(), tasks));
-    int rounds = tasks / spans;
+    Form first = Form.of(projections.getFirst().weight());
+    RowDots.Inputs inputs = first.inputs(x, pool.callerScratch());
+    Part[] parts = new Part[projections.size()];
+    int tasks = 0;
+    for (int i = 0; i < parts.length; i++) {
+      parts[i] = Part.of(projections.get(i), x, inputs, pool.threads(), tasks);
+      tasks = parts[i].end();
+    }
     pool.run(
-        spans * rounds,
+        tasks,
         (task, scratch) -> {
-          // A span has as many streams as a call takes units: long runs of memory, which the
-          // processor
-          // fetches ahead. Of groups there is a span for each thread; tasks go through the spans in
-          // turn, so that a thread that takes every n-th one continues its streams.
-          int span = task % spans;
-          int round = task / spans;
-          int first = (int) ((long) calls * span / spans);
-          int length = (int) ((long) calls * (span + 1) / spans) - first;
-          int begin = (int) ((long) length * round / rounds);
-          int end = (int) ((long) length * (round + 1) / rounds);
-          for (int u = begin; u < end; u++) {
-            product.multiply(first * form.perCall() + u, length, scratch);
+          int i = 0;
+          while (task >= parts[i].end()) {
+            i++;
           }
-          if (task == 0 && calls * form.perCall() < units) {
-            product.multiply(units - form.perCall(), 1, scratch); // the last, with some before them
-          }
+          parts[i].run(task - parts[i].from, scratch);
         });
+  }
+
+  /// The tasks of one product.
+  ///
+  /// A span has as many streams as a call takes units: long runs of memory, which the processor fetches
+  /// ahead. Of groups there is a span for each thread; tasks go through the spans in turn, so that a
+  /// thread that takes every n-th one continues its streams.
+  ///
+  /// @param from tasks of the products before
+  private record Part(Product product, int units, int calls, int spans, int rounds, int from) {
+
+    static Part of(Projection one, Tensor x, RowDots.Inputs inputs, int threads, int from) {
+      Tensor weight = one.weight();
+      Form form = Form.of(weight);
+      int rows = (int) x.dim(0);
+      float[] bias = one.bias() == null ? null : one.bias().toFloats();
+      Product product =
+          new Product(
+              one.out().segment(),
+              inputs,
+              weight,
+              form,
+              rows,
+              (int) x.dim(1),
+              (int) weight.dim(0),
+              bias);
+      int passes = (rows + 1) / 2; // over the weight, but for the first one in cache
+      long most = weight.dtype().bytes(weight.size()) * passes / form.leastOfTask();
+      int tasks = (int) Math.clamp(most, 1, 8L * threads);
+      int units = form.units(weight.dim(0));
+      int calls = units / form.perCall();
+      int spans = Math.min(calls, form.rows == 1 ? tasks : Math.min(threads, tasks));
+      return new Part(product, units, calls, spans, tasks / spans, from);
+    }
+
+    int end() {
+      return from + spans * rounds;
+    }
+
+    void run(int task, Scratch scratch) {
+      int span = task % spans;
+      int round = task / spans;
+      int first = (int) ((long) calls * span / spans);
+      int length = (int) ((long) calls * (span + 1) / spans) - first;
+      int begin = (int) ((long) length * round / rounds);
+      int end = (int) ((long) length * (round + 1) / rounds);
+      int perCall = product.form.perCall();
+      for (int u = begin; u < end; u++) {
+        product.multiply(first * perCall + u, length, scratch);
+      }
+      if (task == 0 && calls * perCall < units) {
+        product.multiply(units - perCall, 1, scratch); // the last, with some before them
+      }
+    }
   }
 
   /// How the rows of a weight lie in memory.
@@ -100,6 +144,11 @@ final class FewRows {
       return dots == null
           ? WIDENED
           : new Form(dots, weight.segment(), 0, weight.dtype().bytes(weight.dim(1)), 1);
+    }
+
+    /// Whether products of both take the same inputs.
+    boolean isLike(Form other) {
+      return dots == other.dots && rows == other.rows;
     }
 
     RowDots.Inputs inputs(Tensor x, Scratch scratch) {

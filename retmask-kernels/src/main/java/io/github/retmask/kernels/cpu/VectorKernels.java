@@ -7,9 +7,11 @@ import io.github.retmask.backend.AttentionSpec;
 import io.github.retmask.backend.BatchLayout;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.Projection;
 import io.github.retmask.tensor.HostArena;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// [Kernels] on the Vector API, one class per op. Calls from several threads run one after another:
@@ -103,6 +105,11 @@ final class VectorKernels implements Kernels {
   @Override
   public synchronized void matmul(Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
     VectorMatmul.matmul(pool, out, x, weight, bias);
+  }
+
+  @Override
+  public synchronized void matmuls(Tensor x, List<Projection> projections) {
+    VectorMatmul.matmuls(pool, x, projections);
   }
 
   @Override

@@ -2,8 +2,10 @@ package io.github.retmask.kernels.cpu;
 
 import io.github.retmask.backend.Accumulate;
 import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.Projection;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// The three products of a linear layer, all as `C[m,n] (+)= sum_k A[m,k] B[k,n]`:
@@ -19,13 +21,24 @@ import org.jspecify.annotations.Nullable;
 final class VectorMatmul {
   private VectorMatmul() {}
 
-  static void matmul(WorkerPool pool, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
-    int inner = (int) x.dim(1);
-    float[] added = bias == null ? null : bias.toFloats();
-    if (FewRows.suits(x, weight)) {
-      FewRows.multiply(pool, out, x, weight, added);
+  /// One after the other, or few rows of all of them by one call of the pool.
+  static void matmuls(WorkerPool pool, Tensor x, List<Projection> projections) {
+    if (FewRows.suits(x, projections)) {
+      FewRows.multiply(pool, x, projections);
       return;
     }
+    for (Projection one : projections) {
+      matmul(pool, one.out(), x, one.weight(), one.bias());
+    }
+  }
+
+  static void matmul(WorkerPool pool, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
+    if (FewRows.suits(x, weight)) {
+      FewRows.multiply(pool, x, List.of(new Projection(out, weight, bias)));
+      return;
+    }
+    int inner = (int) x.dim(1);
+    float[] added = bias == null ? null : bias.toFloats();
     new PackedProduct(
             new Operand(x, true),
             new Operand(weight, true),

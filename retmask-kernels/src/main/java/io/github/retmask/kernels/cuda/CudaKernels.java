@@ -8,6 +8,7 @@ import io.github.retmask.backend.BatchLayout;
 import io.github.retmask.backend.CacheLines;
 import io.github.retmask.backend.HeadPlan;
 import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.Projection;
 import io.github.retmask.backend.TokenDraw;
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
@@ -150,6 +151,11 @@ final class CudaKernels implements Kernels {
   @Override
   public synchronized void matmul(Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
     CudaMatmul.matmul(op(), out, x, weight, bias);
+  }
+
+  @Override
+  public synchronized void matmuls(Tensor x, List<Projection> projections) {
+    CudaMatmul.matmuls(op(), x, projections);
   }
 
   @Override

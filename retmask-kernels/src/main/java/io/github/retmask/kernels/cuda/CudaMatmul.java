@@ -2,9 +2,11 @@ package io.github.retmask.kernels.cuda;
 
 import io.github.retmask.backend.Accumulate;
 import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.Projection;
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Storage;
 import io.github.retmask.tensor.Tensor;
+import java.util.List;
 import java.util.Locale;
 import org.jspecify.annotations.Nullable;
 
@@ -72,9 +74,7 @@ final class CudaMatmul {
   static void fewRows(Gpu gpu, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
     long rows = x.dim(0);
     if (x.dtype() == DType.BF16) {
-      begin(gpu, "matmul_few_", out, x, weight, bias)
-          .integer(out.dtype().ordinal())
-          .run(Math.ceilDiv(weight.dim(0), BLOCK_OUTS), 1, 1, BLOCK_THREADS, BLOCK_BYTES);
+      fewRows(gpu, x, List.of(new Projection(out, weight, bias)));
       return;
     }
     int together = rows == 1 ? 1 : rows <= 4 ? 4 : 8;
@@ -88,6 +88,54 @@ final class CudaMatmul {
             1,
             32 * perBlock,
             ringBytes(weight.dtype(), perBlock, together * Float.BYTES));
+  }
+
+  /// One launch for all of them, in BF16.
+  private static void fewRows(Gpu gpu, Tensor x, List<Projection> projections) {
+    long outs = 0;
+    Launch launch =
+        gpu.launch("matmul_bf16", "matmul_few_bf16_bf16")
+            .tensor(x)
+            .integer(x.dim(0))
+            .integer(x.dim(1))
+            .integer(projections.getFirst().out().dtype().ordinal());
+    for (int i = 0; i < TOGETHER; i++) {
+      Projection one = projections.get(Math.min(i, projections.size() - 1));
+      launch
+          .tensor(one.out())
+          .tensor(one.weight())
+          .tensorOrNull(one.bias())
+          .integer(one.bias() == null ? 0 : one.bias().dtype().ordinal())
+          .integer(one.weight().dim(0));
+      outs = Math.max(outs, one.weight().dim(0));
+    }
+    launch.run(Math.ceilDiv(outs, BLOCK_OUTS), projections.size(), 1, BLOCK_THREADS, BLOCK_BYTES);
+  }
+
+  /// One after the other, or few rows of BF16 by one launch.
+  static void matmuls(Gpu gpu, Tensor x, List<Projection> projections) {
+    if (areTogether(x, projections)) {
+      fewRows(gpu, x, projections);
+      return;
+    }
+    for (Projection one : projections) {
+      matmul(gpu, one.out(), x, one.weight(), one.bias());
+    }
+  }
+
+  private static boolean areTogether(Tensor x, List<Projection> projections) {
+    if (x.dtype() != DType.BF16 || x.dim(0) > FEW || x.size() == 0 || !isWide(x)) {
+      return false;
+    }
+    DType out = projections.getFirst().out().dtype();
+    return projections.size() <= TOGETHER
+        && projections.stream()
+            .allMatch(
+                one ->
+                    one.weight().dtype() == DType.BF16
+                        && isWide(one.weight())
+                        && one.out().dtype() == out
+                        && one.out().size() > 0);
   }
 
   static void eachOutput(Gpu gpu, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
@@ -131,6 +179,7 @@ final class CudaMatmul {
 
   // --- constants of matmul_bf16.cu ------------------------------------------------------------
 
+  private static final int TOGETHER = 3; // weights of a launch
   private static final int BLOCK_OUTS = 16;
   private static final int BLOCK_THREADS = 512;
   private static final int BLOCK_BYTES = BLOCK_THREADS / 32 * FEW * BLOCK_OUTS * Float.BYTES;

@@ -1,11 +1,13 @@
 package io.github.retmask.kernels.cuda;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.retmask.backend.Accumulate;
 import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.Projection;
 import io.github.retmask.backend.TensorAssert;
 import io.github.retmask.tensor.BlockBytes;
 import io.github.retmask.tensor.DType;
@@ -331,6 +333,7 @@ class CudaGemmTest {
       }
       if (!type.isBlock()) {
         linear(type, rows, 517, 19);
+        linear(type, rows, 1064, 19); // few rows: a second turn, not whole
       }
     }
   }
@@ -362,6 +365,37 @@ class CudaGemmTest {
             matrix(arena, DType.BF16, bias, 0, 1, width).view(width));
         float[] w = halves.toFloats();
         check("out " + outs, out, biasRows, in(x, inner), transposed(w, inner), inner, false);
+      }
+    }
+  }
+
+  /// Of several weights for one input, whatever their lengths: the bits of each alone.
+  @Test
+  void linearLayersOfOneInput() {
+    try (Kernels cuda = TestGpu.open(1);
+        TensorArena arena = cuda.arena(TensorArena.Lifetime.STEP)) {
+      for (int rows : new int[] {1, 3, 8, 9}) {
+        Tensor x = matrix(arena, DType.BF16, normal(rows * 296), 0, rows, 296);
+        List<Projection> together = new ArrayList<>();
+        List<Projection> alone = new ArrayList<>();
+        for (int width : new int[] {37, 5, 64}) {
+          Tensor weight = matrix(arena, DType.BF16, normal(width * 296), 0, width, 296);
+          Tensor bias = matrix(arena, DType.BF16, normal(width), 0, 1, width).view(width);
+          Tensor biasOrNull = width == 5 ? null : bias;
+          for (List<Projection> to : List.of(together, alone)) {
+            Tensor out = matrix(arena, DType.BF16, nan(rows * width), 0, rows, width);
+            to.add(new Projection(out, weight, biasOrNull));
+          }
+        }
+        cuda.matmuls(x, together);
+        for (int i = 0; i < alone.size(); i++) {
+          Projection one = alone.get(i);
+          cuda.matmul(one.out(), x, one.weight(), one.bias());
+          assertArrayEquals(
+              one.out().toFloats(), together.get(i).out().toFloats(), rows + " rows, weight " + i);
+        }
+        cuda.matmuls(x, together.subList(0, 2));
+        assertArrayEquals(alone.get(1).out().toFloats(), together.get(1).out().toFloats());
       }
     }
   }
