@@ -4,6 +4,7 @@ import io.github.retmask.backend.Kernels;
 import io.github.retmask.tensor.Tensor;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Proxy;
+import java.util.List;
 
 /// Kernels that count what goes through their linear layers.
 public final class CountedMatmuls {
@@ -19,10 +20,10 @@ public final class CountedMatmuls {
                 Kernels.class.getClassLoader(),
                 new Class<?>[] {Kernels.class},
                 (_, method, args) -> {
-                  if (method.getName().equals("matmul")) {
-                    long in = ((Tensor) args[1]).dim(0);
-                    rows += in;
-                    mostRows = Math.max(mostRows, in);
+                  switch (method.getName()) {
+                    case "matmul" -> count((Tensor) args[1], 1);
+                    case "matmuls" -> count((Tensor) args[0], ((List<?>) args[1]).size());
+                    default -> {}
                   }
                   try {
                     return method.invoke(kernels, args);
@@ -30,6 +31,11 @@ public final class CountedMatmuls {
                     throw e.getCause();
                   }
                 });
+  }
+
+  private void count(Tensor x, int products) {
+    rows += x.dim(0) * products;
+    mostRows = Math.max(mostRows, x.dim(0));
   }
 
   public Kernels kernels() {
