@@ -180,7 +180,7 @@ public interface Kernels extends AutoCloseable {
   /// Several linear layers of one input: what [#matmul] gives for each, to the same bits.
   ///
   /// @param x `[N,I]`
-  /// @param projections with outputs that do not overlap
+  /// @param projections at least one; their outputs do not overlap
   default void matmuls(Tensor x, List<Projection> projections) {
     for (Projection one : projections) {
       matmul(one.out(), x, one.weight(), one.bias());

@@ -166,6 +166,9 @@ public final class Ops {
 
   /// See [Kernels#matmuls].
   public void matmuls(Tensor x, Projection... projections) {
+    if (projections.length == 0) {
+      throw new IllegalArgumentException("matmuls: no projections");
+    }
     for (Projection one : projections) {
       checkMatmul(one.out(), x, one.weight(), one.bias());
     }

@@ -61,24 +61,37 @@ record TorchPeer(String python) {
   private String run(String program, String... arguments) throws IOException {
     List<String> command = new ArrayList<>(List.of(python, "-c", program));
     command.addAll(List.of(arguments));
+    Path out = Files.createTempFile("retmask-torch-", ".json");
     Path errors = Files.createTempFile("retmask-torch-", ".txt");
-    Process process = new ProcessBuilder(command).redirectError(errors.toFile()).start();
     try {
-      String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-      if (!process.waitFor(MINUTES, TimeUnit.MINUTES) || process.exitValue() != 0) {
+      Process process =
+          new ProcessBuilder(command)
+              .redirectOutput(out.toFile())
+              .redirectError(errors.toFile())
+              .start();
+      try {
+        if (!process.waitFor(MINUTES, TimeUnit.MINUTES)) {
+          throw new IOException(python + ": not done after " + MINUTES + " minutes");
+        }
+      } finally {
+        process.destroyForcibly();
+      }
+      if (process.exitValue() != 0) {
         throw new IOException(python + ": " + lastLine(errors));
       }
-      return out;
+      return Files.readString(out);
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
       throw new IOException("interrupted", e);
     } finally {
-      process.destroyForcibly();
+      Files.delete(out);
       Files.delete(errors);
     }
   }
 
+  /// Of a text that may hold what is no UTF-8.
   private static String lastLine(Path file) throws IOException {
-    return Files.readString(file).strip().lines().reduce("no word why", (_, last) -> last);
+    String text = new String(Files.readAllBytes(file), StandardCharsets.UTF_8);
+    return text.strip().lines().reduce("no word why", (_, last) -> last);
   }
 }

@@ -90,8 +90,11 @@ final class CudaMatmul {
             ringBytes(weight.dtype(), perBlock, together * Float.BYTES));
   }
 
-  /// One launch for all of them, in BF16.
+  /// One launch for all of them, in BF16, for up to [#BLOCK_ROWS] rows.
   private static void fewRows(Gpu gpu, Tensor x, List<Projection> projections) {
+    if (x.dim(0) > BLOCK_ROWS) {
+      throw new IllegalArgumentException(x + ": want at most " + BLOCK_ROWS + " rows");
+    }
     long outs = 0;
     Launch launch =
         gpu.launch("matmul_bf16", "matmul_few_bf16_bf16")
@@ -180,9 +183,10 @@ final class CudaMatmul {
   // --- constants of matmul_bf16.cu ------------------------------------------------------------
 
   private static final int TOGETHER = 3; // weights of a launch
+  private static final int BLOCK_ROWS = 8;
   private static final int BLOCK_OUTS = 16;
   private static final int BLOCK_THREADS = 512;
-  private static final int BLOCK_BYTES = BLOCK_THREADS / 32 * FEW * BLOCK_OUTS * Float.BYTES;
+  private static final int BLOCK_BYTES = BLOCK_THREADS / 32 * BLOCK_ROWS * BLOCK_OUTS * Float.BYTES;
 
   // --- constants of matmul.cuh ----------------------------------------------------------------
 

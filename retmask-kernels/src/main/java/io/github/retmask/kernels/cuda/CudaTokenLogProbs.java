@@ -16,7 +16,7 @@ final class CudaTokenLogProbs {
   private static final String STEM = "token_log_probs";
 
   /// Logits that exist at once, 512 MiB. Every chunk reads the whole lm_head, and in the backward reads
-  /// and writes its gradient in F32, which at 512 tokens takes half as long as the product.
+  /// and writes its gradient in F32, which at 1024 tokens takes about as long as one of the products.
   private static final long LOGITS = 1 << 27;
 
   /// Tokens of a chunk however large the vocabulary; more are a multiple of this, which fills the tiles
