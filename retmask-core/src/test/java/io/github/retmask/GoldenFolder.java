@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.util.List;
 
 /// Tiny checkpoints with float64 results among the test resources, which may be in a jar and cannot
@@ -42,6 +43,16 @@ public final class GoldenFolder {
           Files.copy(in, empty.resolve(name));
         }
       }
+    }
+    return empty;
+  }
+
+  /// The same with one of its other configurations in the place of config.json.
+  public static Path copy(String family, String config, Path empty) throws IOException {
+    copy(family, empty);
+    if (!config.equals("config.json")) {
+      Files.move(
+          empty.resolve(config), empty.resolve("config.json"), StandardCopyOption.REPLACE_EXISTING);
     }
     return empty;
   }

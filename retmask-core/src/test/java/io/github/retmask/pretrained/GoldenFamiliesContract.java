@@ -37,7 +37,6 @@ import io.github.retmask.train.TokenLogProbs;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -121,13 +120,7 @@ public abstract class GoldenFamiliesContract {
   }
 
   private Golden golden(String family, String config, int threads) throws IOException {
-    Path folder = GoldenFolder.copy(family, Files.createTempDirectory(temp, family));
-    if (!config.equals("config.json")) {
-      Files.move(
-          folder.resolve(config),
-          folder.resolve("config.json"),
-          StandardCopyOption.REPLACE_EXISTING);
-    }
+    Path folder = GoldenFolder.copy(family, config, Files.createTempDirectory(temp, family));
     Kernels kernels = keep(open(threads));
     Ops ops = new Ops(kernels);
     return new Golden(

@@ -29,7 +29,6 @@ import io.github.retmask.train.TrainedCheckpoint;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -113,13 +112,7 @@ public abstract class HuggingFaceContract {
   }
 
   private Reference reference(String family, String config) throws IOException {
-    Path folder = GoldenFolder.copy(family, Files.createTempDirectory(temp, family));
-    if (!config.equals("config.json")) {
-      Files.move(
-          folder.resolve(config),
-          folder.resolve("config.json"),
-          StandardCopyOption.REPLACE_EXISTING);
-    }
+    Path folder = GoldenFolder.copy(family, config, Files.createTempDirectory(temp, family));
     Ops ops = new Ops(keep(open(2)));
     return new Reference(
         keep(PretrainedModel.open(folder, ops)),
