@@ -129,6 +129,11 @@ abstract class MatmulContract extends OpContract {
           List.of(
               new Case(rows, 512, 16, DType.BF16, true), new Case(rows, 512, 16, DType.F16, true)));
     }
+    all.add(
+        List.of( // blocks of rows, one chain
+            new Case(300, 24, 35, DType.F32, false),
+            new Case(300, 24, 64, DType.F32, true),
+            new Case(300, 24, 3, DType.BF16, true)));
     return all;
   }
 

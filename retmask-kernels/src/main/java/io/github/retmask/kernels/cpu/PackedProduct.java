@@ -1,14 +1,15 @@
 package io.github.retmask.kernels.cpu;
 
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 import jdk.incubator.vector.FloatVector;
 import org.jspecify.annotations.Nullable;
 
 /// `C[m,n] (+)= sum_k A[m,k] B[k,n]` by packing: A and B are copied into the form that [Tiles]
 /// reads, then blocks of C are computed from them. A is packed once by all threads together. Columns
 /// of B that are stored as rows are packed by the task that needs them, so that they stay in its L2;
-/// other columns are, as A is, many side by side. A block of C stays in an array until it is
-/// finished.
+/// other columns are, as A is, many side by side. The sums of a block of C stay in an array until they
+/// are finished.
 ///
 /// @param a its lines are the rows of A
 /// @param b its lines are the columns of B
@@ -50,29 +51,44 @@ record PackedProduct(
   // Slot 0 is the operands' staging area.
   private static final int PACKED_A = 1;
   private static final int PACKED_B = 2;
-  private static final int BLOCK = 3;
+  private static final int PANEL = 3;
   private static final int SUMS = 4;
   private static final int OWN_B = 5;
 
   void run(WorkerPool pool) {
-    if (m == 0 || n == 0) {
-      return;
-    }
-    int inner = Math.max(1, layout.inner());
-    long rows = Math.max(ROWS, PACKED / inner / ROWS * ROWS);
-    int columns =
-        (int) Math.max(WIDTH, Math.min(Integer.MAX_VALUE / 2, PACKED / inner) / WIDTH * WIDTH);
-    for (long m0 = 0; m0 < m; m0 += rows) {
-      int some = (int) Math.min(rows, m - m0);
-      float[] packedA = packA(pool, m0, some);
-      if (m < FEW || b.lineIsRow()) {
-        multiplyOwn(pool, packedA, m0, some);
+    run(pool, List.of(this));
+  }
+
+  /// Products of one A, which is packed once for all of them.
+  ///
+  /// @param products alike in `a`, `m` and `layout`
+  static void run(WorkerPool pool, List<PackedProduct> products) {
+    PackedProduct any = products.getFirst();
+    long rows = Math.max(ROWS, any.atOnce() / ROWS * ROWS);
+    for (long m0 = 0; m0 < any.m; m0 += rows) {
+      int some = (int) Math.min(rows, any.m - m0);
+      float[] packedA = any.packA(pool, m0, some);
+      if (any.m < FEW || any.b.lineIsRow()) {
+        multiplyOwn(pool, products, packedA, m0, some);
         continue;
       }
-      for (int n0 = 0; n0 < n; n0 += Math.min(columns, n - n0)) {
-        int wide = Math.min(columns, n - n0);
-        multiply(pool, packedA, m0, some, packB(pool, n0, wide), n0, wide);
+      for (PackedProduct one : products) {
+        one.multiplyShared(pool, packedA, m0, some);
       }
+    }
+  }
+
+  /// Lines of an operand that are packed at once.
+  private int atOnce() {
+    return (int) Math.min(Integer.MAX_VALUE / 2, PACKED / Math.max(1, layout.inner()));
+  }
+
+  /// Rows from m0 on and all columns, which all threads pack together.
+  private void multiplyShared(WorkerPool pool, float[] packedA, long m0, int rows) {
+    int columns = Math.max(WIDTH, atOnce() / WIDTH * WIDTH);
+    for (int n0 = 0; n0 < n; n0 += Math.min(columns, n - n0)) {
+      int wide = Math.min(columns, n - n0);
+      multiply(pool, packedA, m0, rows, packB(pool, n0, wide), n0, wide);
     }
   }
 
@@ -142,29 +158,70 @@ record PackedProduct(
 
   /// Rows from m0 on and all columns; every task packs some columns and multiplies them with all
   /// rows while they are in its L2.
-  private void multiplyOwn(WorkerPool pool, float[] packedA, long m0, int rows) {
-    long work = ((long) rows + PACKING) * n * layout.inner();
+  private static void multiplyOwn(
+      WorkerPool pool, List<PackedProduct> products, float[] packedA, long m0, int rows) {
+    long work = 0;
+    for (PackedProduct one : products) {
+      work += ((long) rows + PACKING) * one.n * one.layout.inner();
+    }
     int threads = Math.clamp(work / SMALL, 1, pool.threads());
-    int panels = Math.ceilDiv(n, Tiles.COLUMNS);
-    int most = Math.clamp(OWN / panelSize(), 1, WIDTH / Tiles.COLUMNS);
-    int widths = Math.min(panels, roundUp(Math.ceilDiv(panels, most), threads));
-    // With more threads than panels, some pack the same columns, for other rows.
-    int blocks = Math.ceilDiv(rows, ROWS);
-    int heights = Math.min(blocks, Math.ceilDiv(threads, widths));
-    WorkerPool.Body part =
+    Own[] parts = new Own[products.size()];
+    int tasks = 0;
+    for (int i = 0; i < parts.length; i++) {
+      parts[i] = Own.of(products.get(i), rows, threads, tasks);
+      tasks = parts[i].end();
+    }
+    run(
+        pool,
+        tasks,
+        threads > 1,
         (task, scratch) -> {
-          int width = task % widths;
-          int first = (int) ((long) panels * width / widths) * Tiles.COLUMNS;
-          int end = Math.min(n, (int) ((long) panels * (width + 1) / widths) * Tiles.COLUMNS);
-          float[] own = ownPanels(first, end - first, scratch);
-          int height = task / widths;
-          int last = Math.min(rows, blocks * (height + 1) / heights * ROWS);
-          for (int r = blocks * height / heights * ROWS; r < last; r += ROWS) {
-            int lines = Math.min(ROWS, rows - r);
-            block(packedA, r, lines, m0 + r, own, 0, end - first, first, scratch);
+          int i = 0;
+          while (task >= parts[i].end()) {
+            i++;
           }
-        };
-    run(pool, widths * heights, threads > 1, part);
+          parts[i].run(task - parts[i].from, packedA, m0, rows, scratch);
+        });
+  }
+
+  /// The tasks of a product whose columns each task packs itself.
+  ///
+  /// @param widths groups of columns
+  /// @param heights groups of rows: with more threads than panels, some pack the same columns, for
+  ///   other rows
+  /// @param from tasks of the products before
+  private record Own(PackedProduct product, int widths, int heights, int from) {
+
+    static Own of(PackedProduct product, int rows, int threads, int from) {
+      int panels = product.panels();
+      int most = Math.clamp(OWN / product.panelSize(), 1, WIDTH / Tiles.COLUMNS);
+      int widths = Math.min(panels, roundUp(Math.ceilDiv(panels, most), threads));
+      int heights = Math.min(Math.ceilDiv(rows, ROWS), Math.ceilDiv(threads, Math.max(1, widths)));
+      return new Own(product, widths, heights, from);
+    }
+
+    int end() {
+      return from + widths * heights;
+    }
+
+    void run(int task, float[] packedA, long m0, int rows, Scratch scratch) {
+      int width = task % widths;
+      long panels = product.panels();
+      int first = (int) (panels * width / widths) * Tiles.COLUMNS;
+      int end = Math.min(product.n, (int) (panels * (width + 1) / widths) * Tiles.COLUMNS);
+      float[] own = product.ownPanels(first, end - first, scratch);
+      int blocks = Math.ceilDiv(rows, ROWS);
+      int height = task / widths;
+      int last = Math.min(rows, blocks * (height + 1) / heights * ROWS);
+      for (int r = blocks * height / heights * ROWS; r < last; r += ROWS) {
+        int lines = Math.min(ROWS, rows - r);
+        product.block(packedA, r, lines, m0 + r, own, 0, end - first, first, scratch);
+      }
+    }
+  }
+
+  private int panels() {
+    return Math.ceilDiv(n, Tiles.COLUMNS);
   }
 
   /// Rows from m0 on and columns from n0 on, packed before.
@@ -218,16 +275,11 @@ record PackedProduct(
       Scratch scratch) {
     int width = roundUp(columns, Tiles.COLUMNS);
     int height = roundUp(lines, Tiles.ROWS);
-    long cAt = 4 * (m0 * n + n0);
-    float[] block = scratch.floats(BLOCK, ROWS * WIDTH);
     // Sums lie panel after panel, rows of a panel one after the other: at constant distances.
     float[] sums = scratch.floats(SUMS, layout.chains() * ROWS * WIDTH);
     int size = height * width;
-    if (resume) {
-      Blocks.read(block, 0, width, c, cAt, 4L * n, lines, columns);
-      for (int p = 0; p < width; p += Tiles.COLUMNS) {
-        Blocks.spread(sums, p * height, Tiles.COLUMNS, block, p, width, lines);
-      }
+    for (int p = 0; p < width && resume; p += Tiles.COLUMNS) {
+      read(sums, p * height, m0, lines, n0 + p, Math.min(Tiles.COLUMNS, columns - p));
     }
     // A slice of A stays in L2 while the columns run, one of B in L1 while the rows do.
     int panel = j / Tiles.COLUMNS * panelSize();
@@ -252,16 +304,9 @@ record PackedProduct(
       }
     }
     for (int p = 0; p < width; p += Tiles.COLUMNS) {
-      gather(block, p, width, sums, p * height, size, lines);
+      int some = Math.min(Tiles.COLUMNS, columns - p);
+      write(sums, p * height, size, m0, lines, n0 + p, some, scratch);
     }
-    if (bias != null) {
-      for (int i = 0; i < lines; i++) {
-        for (int col = 0; col < columns; col++) {
-          block[i * width + col] += bias[n0 + col];
-        }
-      }
-    }
-    Blocks.write(c, cAt, 4L * n, block, 0, width, lines, columns);
   }
 
   /// All panels of some columns, packed by and for one thread.
@@ -277,22 +322,70 @@ record PackedProduct(
     return packed;
   }
 
-  /// Rows of a panel: of each output the only chain, or the tree over the eight, `size` apart.
-  private void gather(float[] to, int toAt, int width, float[] sums, int at, int size, int lines) {
-    for (int row = 0; row < lines; row++) {
-      int from = at + row * Tiles.COLUMNS;
-      int line = toAt + row * width;
-      if (layout.chains() == 1) {
-        System.arraycopy(sums, from, to, line, Tiles.COLUMNS);
-        continue;
-      }
-      for (int i = 0; i < Tiles.COLUMNS; i += Lanes.WIDTH) {
-        FloatVector even = pair(sums, from + i, size).add(pair(sums, from + i + 2 * size, size));
-        FloatVector odd =
-            pair(sums, from + i + size, size).add(pair(sums, from + i + 3 * size, size));
-        even.add(odd).intoArray(to, line + i);
-      }
+  /// Reads a panel of C into the sums from `at` on.
+  private void read(float[] sums, int at, long row, int lines, int column, int columns) {
+    long from = 4 * (row * n + column);
+    if (columns < Tiles.COLUMNS) {
+      Blocks.read(sums, at, Tiles.COLUMNS, c, from, 4L * n, lines, columns);
+      return;
     }
+    MemorySegment whole = OffHeap.cast(c);
+    for (int line = at; line < at + lines * Tiles.COLUMNS; line += Tiles.COLUMNS) {
+      for (int i = 0; i < Tiles.COLUMNS; i += Lanes.WIDTH) {
+        FloatVector.fromMemorySegment(Lanes.FLOAT, whole, from + 4 * i, Lanes.LE)
+            .intoArray(sums, line + i);
+      }
+      from += 4L * n;
+    }
+  }
+
+  /// Writes a panel of C.
+  ///
+  /// @param at of its first sums
+  /// @param size distance of chains
+  private void write(
+      float[] sums,
+      int at,
+      int size,
+      long row,
+      int lines,
+      int column,
+      int columns,
+      Scratch scratch) {
+    long to = 4 * (row * n + column);
+    if (columns < Tiles.COLUMNS) {
+      float[] panel = scratch.floats(PANEL, ROWS * Tiles.COLUMNS);
+      for (int i = 0; i < lines * Tiles.COLUMNS; i += Lanes.WIDTH) {
+        sum(sums, at + i, size).intoArray(panel, i);
+      }
+      for (int i = 0; bias != null && i < lines * Tiles.COLUMNS; i++) {
+        int j = i % Tiles.COLUMNS;
+        panel[i] += j < columns ? bias[column + j] : 0;
+      }
+      Blocks.write(c, to, 4L * n, panel, 0, Tiles.COLUMNS, lines, columns);
+      return;
+    }
+    MemorySegment whole = OffHeap.cast(c);
+    for (int line = at; line < at + lines * Tiles.COLUMNS; line += Tiles.COLUMNS) {
+      for (int i = 0; i < Tiles.COLUMNS; i += Lanes.WIDTH) {
+        FloatVector sum = sum(sums, line + i, size);
+        if (bias != null) {
+          sum = sum.add(FloatVector.fromArray(Lanes.FLOAT, bias, column + i));
+        }
+        sum.intoMemorySegment(whole, to + 4 * i, Lanes.LE);
+      }
+      to += 4L * n;
+    }
+  }
+
+  /// Of each output the only chain, or the tree over the eight.
+  private FloatVector sum(float[] sums, int at, int size) {
+    if (layout.chains() == 1) {
+      return FloatVector.fromArray(Lanes.FLOAT, sums, at);
+    }
+    FloatVector even = pair(sums, at, size).add(pair(sums, at + 2 * size, size));
+    FloatVector odd = pair(sums, at + size, size).add(pair(sums, at + 3 * size, size));
+    return even.add(odd);
   }
 
   /// A chain and the fourth after it.

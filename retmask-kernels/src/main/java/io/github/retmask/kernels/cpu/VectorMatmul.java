@@ -21,34 +21,33 @@ import org.jspecify.annotations.Nullable;
 final class VectorMatmul {
   private VectorMatmul() {}
 
-  /// One after the other, or few rows of all of them by one call of the pool.
+  static void matmul(WorkerPool pool, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
+    matmuls(pool, x, List.of(new Projection(out, weight, bias)));
+  }
+
+  /// Products of one x by one call of the pool, which reads x once; one after the other where not all
+  /// are of the same kind.
   static void matmuls(WorkerPool pool, Tensor x, List<Projection> projections) {
     if (FewRows.suits(x, projections)) {
       FewRows.multiply(pool, x, projections);
-      return;
-    }
-    for (Projection one : projections) {
-      matmul(pool, one.out(), x, one.weight(), one.bias());
+    } else if (projections.stream().noneMatch(one -> FewRows.suits(x, one.weight()))) {
+      PackedProduct.run(pool, projections.stream().map(one -> packed(x, one)).toList());
+    } else {
+      projections.forEach(one -> matmuls(pool, x, List.of(one)));
     }
   }
 
-  static void matmul(WorkerPool pool, Tensor out, Tensor x, Tensor weight, @Nullable Tensor bias) {
-    if (FewRows.suits(x, weight)) {
-      FewRows.multiply(pool, x, List.of(new Projection(out, weight, bias)));
-      return;
-    }
+  private static PackedProduct packed(Tensor x, Projection one) {
     int inner = (int) x.dim(1);
-    float[] added = bias == null ? null : bias.toFloats();
-    new PackedProduct(
-            new Operand(x, true),
-            new Operand(weight, true),
-            out.segment(),
-            x.dim(0),
-            (int) weight.dim(0),
-            ChainLayout.of(inner, Kernels.chains(inner)),
-            false,
-            added)
-        .run(pool);
+    return new PackedProduct(
+        new Operand(x, true),
+        new Operand(one.weight(), true),
+        one.out().segment(),
+        x.dim(0),
+        (int) one.weight().dim(0),
+        ChainLayout.of(inner, Kernels.chains(inner)),
+        false,
+        one.bias() == null ? null : one.bias().toFloats());
   }
 
   static void backwardInput(
