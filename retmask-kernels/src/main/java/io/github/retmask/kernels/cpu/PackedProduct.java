@@ -48,12 +48,11 @@ record PackedProduct(
   /// Rows below which tasks pack any columns of B themselves, which saves a wait.
   private static final int FEW = 24;
 
-  // Slot 0 is the operands' staging area.
+  // Slots 0 and BlockTypes.PART are for reading operands.
   private static final int PACKED_A = 1;
   private static final int PACKED_B = 2;
-  private static final int PANEL = 3;
-  private static final int SUMS = 4;
-  private static final int OWN_B = 5;
+  private static final int SUMS = 3;
+  private static final int OWN_B = BlockTypes.PART + 1;
 
   void run(WorkerPool pool) {
     run(pool, List.of(this));
@@ -279,7 +278,9 @@ record PackedProduct(
     float[] sums = scratch.floats(SUMS, layout.chains() * ROWS * WIDTH);
     int size = height * width;
     for (int p = 0; p < width && resume; p += Tiles.COLUMNS) {
-      read(sums, p * height, m0, lines, n0 + p, Math.min(Tiles.COLUMNS, columns - p));
+      int some = Math.min(Tiles.COLUMNS, columns - p);
+      long from = cAt(m0, n0 + p);
+      ShortRows.read(sums, p * height, Tiles.COLUMNS, c, from, 4L * n, lines, some);
     }
     // A slice of A stays in L2 while the columns run, one of B in L1 while the rows do.
     int panel = j / Tiles.COLUMNS * panelSize();
@@ -305,7 +306,7 @@ record PackedProduct(
     }
     for (int p = 0; p < width; p += Tiles.COLUMNS) {
       int some = Math.min(Tiles.COLUMNS, columns - p);
-      write(sums, p * height, size, m0, lines, n0 + p, some, scratch);
+      write(sums, p * height, size, m0, lines, n0 + p, some);
     }
   }
 
@@ -322,70 +323,28 @@ record PackedProduct(
     return packed;
   }
 
-  /// Reads a panel of C into the sums from `at` on.
-  private void read(float[] sums, int at, long row, int lines, int column, int columns) {
-    long from = 4 * (row * n + column);
-    if (columns < Tiles.COLUMNS) {
-      Blocks.read(sums, at, Tiles.COLUMNS, c, from, 4L * n, lines, columns);
-      return;
-    }
-    MemorySegment whole = OffHeap.cast(c);
-    for (int line = at; line < at + lines * Tiles.COLUMNS; line += Tiles.COLUMNS) {
-      for (int i = 0; i < Tiles.COLUMNS; i += Lanes.WIDTH) {
-        FloatVector.fromMemorySegment(Lanes.FLOAT, whole, from + 4 * i, Lanes.LE)
-            .intoArray(sums, line + i);
-      }
-      from += 4L * n;
-    }
-  }
-
-  /// Writes a panel of C.
+  /// Finishes the sums of a panel and writes them.
   ///
   /// @param at of its first sums
   /// @param size distance of chains
-  private void write(
-      float[] sums,
-      int at,
-      int size,
-      long row,
-      int lines,
-      int column,
-      int columns,
-      Scratch scratch) {
-    long to = 4 * (row * n + column);
-    if (columns < Tiles.COLUMNS) {
-      float[] panel = scratch.floats(PANEL, ROWS * Tiles.COLUMNS);
-      for (int i = 0; i < lines * Tiles.COLUMNS; i += Lanes.WIDTH) {
-        sum(sums, at + i, size).intoArray(panel, i);
-      }
-      for (int i = 0; bias != null && i < lines * Tiles.COLUMNS; i++) {
-        int j = i % Tiles.COLUMNS;
-        panel[i] += j < columns ? bias[column + j] : 0;
-      }
-      Blocks.write(c, to, 4L * n, panel, 0, Tiles.COLUMNS, lines, columns);
-      return;
+  private void write(float[] sums, int at, int size, long row, int lines, int column, int columns) {
+    for (int i = at; layout.chains() > 1 && i < at + lines * Tiles.COLUMNS; i += Lanes.WIDTH) {
+      FloatVector even = pair(sums, i, size).add(pair(sums, i + 2 * size, size));
+      FloatVector odd = pair(sums, i + size, size).add(pair(sums, i + 3 * size, size));
+      even.add(odd).intoArray(sums, i);
     }
-    MemorySegment whole = OffHeap.cast(c);
-    for (int line = at; line < at + lines * Tiles.COLUMNS; line += Tiles.COLUMNS) {
-      for (int i = 0; i < Tiles.COLUMNS; i += Lanes.WIDTH) {
-        FloatVector sum = sum(sums, line + i, size);
-        if (bias != null) {
-          sum = sum.add(FloatVector.fromArray(Lanes.FLOAT, bias, column + i));
-        }
-        sum.intoMemorySegment(whole, to + 4 * i, Lanes.LE);
+    for (int line = 0; bias != null && line < lines; line++) {
+      int first = at + line * Tiles.COLUMNS;
+      for (int j = 0; j < columns; j++) {
+        sums[first + j] += bias[column + j];
       }
-      to += 4L * n;
     }
+    ShortRows.write(c, cAt(row, column), 4L * n, sums, at, Tiles.COLUMNS, lines, columns);
   }
 
-  /// Of each output the only chain, or the tree over the eight.
-  private FloatVector sum(float[] sums, int at, int size) {
-    if (layout.chains() == 1) {
-      return FloatVector.fromArray(Lanes.FLOAT, sums, at);
-    }
-    FloatVector even = pair(sums, at, size).add(pair(sums, at + 2 * size, size));
-    FloatVector odd = pair(sums, at + size, size).add(pair(sums, at + 3 * size, size));
-    return even.add(odd);
+  /// Byte of an element of C.
+  private long cAt(long row, int column) {
+    return 4 * (row * n + column);
   }
 
   /// A chain and the fourth after it.

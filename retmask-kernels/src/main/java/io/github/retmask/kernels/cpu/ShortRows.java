@@ -7,8 +7,11 @@ import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;
 
-/// Reads short rows of floats, such as those of one head: by vectors, which take less time to begin
-/// than a copy of memory.
+/// Moves short rows of floats, such as those of one head, between segments and heap arrays: by vectors,
+/// which take less time to begin than a copy of memory.
+///
+/// One loop over the vectors of all rows: C2 would check the bounds of a loop over one row before it,
+/// which takes longer than the few vectors that follow.
 final class ShortRows {
   private ShortRows() {}
 
@@ -29,8 +32,6 @@ final class ShortRows {
       Blocks.read(to, toAt, toRow, from, at, rowBytes, rows, columns);
       return;
     }
-    // One loop over the vectors of all rows: C2 would check the bounds of a loop over
-    // one row before it, which takes longer than the few vectors that follow.
     MemorySegment memory = OffHeap.cast(from);
     int toFirst = toAt;
     long first = at;
@@ -43,6 +44,39 @@ final class ShortRows {
         column = 0;
         toFirst += toRow;
         first += rowBytes;
+      }
+    }
+  }
+
+  /// Writes `rows` x `columns` floats.
+  ///
+  /// @param rowBytes distance of rows in `to`
+  /// @param row distance of rows in `from`
+  static void write(
+      MemorySegment to,
+      long toAt,
+      long rowBytes,
+      float[] from,
+      int at,
+      int row,
+      int rows,
+      int columns) {
+    if (columns % WIDTH != 0 || !OffHeap.holds(to)) {
+      Blocks.write(to, toAt, rowBytes, from, at, row, rows, columns);
+      return;
+    }
+    MemorySegment memory = OffHeap.cast(to);
+    long toFirst = toAt;
+    int first = at;
+    int column = 0;
+    for (int i = 0; i < rows * columns; i += WIDTH) {
+      FloatVector.fromArray(FLOAT, from, first + column)
+          .intoMemorySegment(memory, toFirst + column * 4L, LE);
+      column += WIDTH;
+      if (column == columns) {
+        column = 0;
+        toFirst += rowBytes;
+        first += row;
       }
     }
   }
