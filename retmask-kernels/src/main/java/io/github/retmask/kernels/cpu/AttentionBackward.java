@@ -201,7 +201,7 @@ final class AttentionBackward {
     for (int p = 0; p < call.panels(); p++) {
       long at = call.kvAt(task.row, task.from, task.kvHead) + 4L * p * COLUMNS;
       int from = p * MOST * COLUMNS;
-      Blocks.write(to, at, call.kvRowBytes(), panels, from, COLUMNS, keys, call.panelWidth(p));
+      ShortRows.write(to, at, call.kvRowBytes(), panels, from, COLUMNS, keys, call.panelWidth(p));
     }
   }
 
@@ -401,6 +401,6 @@ final class AttentionBackward {
     for (int i = 0; i < lanes * headDim; i++) {
       gradient[i] += scale * dQuery[i];
     }
-    Blocks.write(gradients.dq, at, call.rowBytes(), gradient, 0, headDim, lanes, headDim);
+    ShortRows.write(gradients.dq, at, call.rowBytes(), gradient, 0, headDim, lanes, headDim);
   }
 }

@@ -18,7 +18,8 @@ record AttentionOutputs(
   ///
   /// @param asked of the tokens, see [AttentionReads#asked]
   /// @param lane statistics of the first token; the others' follow
-  /// @param sums `[count][D]` from `sumsAt` on, weighted sums of values; they are divided
+  /// @param logSumExp `[count]` from `logSumExpAt` on
+  /// @param means `[count][D]` from `meansAt` on, weighted means of values
   void write(
       int head,
       int token,
@@ -26,21 +27,20 @@ record AttentionOutputs(
       int[] asked,
       Partials partials,
       int lane,
-      float[] sums,
-      int sumsAt) {
+      float[] logSumExp,
+      int logSumExpAt,
+      float[] means,
+      int meansAt) {
     int headDim = call.headDim();
     for (int i = 0; i < count; i++) {
-      float logSumExp = partials.logSumExp(lane + i);
-      Lanes.set(lse, call.lseAt(token + i, head), logSumExp);
+      float ofToken = logSumExp[logSumExpAt + i];
+      Lanes.set(lse, call.lseAt(token + i, head), ofToken);
       if (reads != null && asked.length > 0 && asked[i] >= 0) {
-        reads.report(partials, lane + i, logSumExp, asked[i], head);
-      }
-      float share = 1 / partials.sum()[lane + i];
-      for (int d = sumsAt + i * headDim; d < sumsAt + (i + 1) * headDim; d++) {
-        sums[d] = sums[d] * share + 0f; // makes -0, which depends on unseen keys' tiles, 0
+        reads.report(partials, lane + i, ofToken, asked[i], head);
       }
     }
-    Blocks.write(z, call.at(token, head), call.rowBytes(), sums, sumsAt, headDim, count, headDim);
+    long at = call.at(token, head);
+    ShortRows.write(z, at, call.rowBytes(), means, meansAt, headDim, count, headDim);
   }
 
   /// Writes the z of a head that does not attend.

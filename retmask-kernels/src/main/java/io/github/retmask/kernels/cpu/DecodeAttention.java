@@ -54,7 +54,7 @@ final class DecodeAttention {
   private int touched; // keeps the compiler from leaving out the reads
 
   /// @param spans that some head sees, the first one's index
-  /// @param group first of `[spans + 1][kv heads]` groups of partial sums; the last are of all spans
+  /// @param group first of `[spans][kv heads]` groups of partial sums
   private record Row(int row, int firstSpan, int spans, int group, int[] asked) {}
 
   private record Task(Row row, int span, int kvFrom, int kvTo) {}
@@ -79,7 +79,7 @@ final class DecodeAttention {
       if (take[r]) {
         Row row = row(call, outputs, r, groups);
         rows.add(row);
-        groups += (row.spans + 1) * call.kvHeads();
+        groups += row.spans * call.kvHeads();
         keys += call.layout().keys(r) - row.firstSpan * SPAN;
         room = Math.max(room, call.group() * call.layout().length(r));
       }
@@ -474,12 +474,12 @@ final class DecodeAttention {
     float[] take = scratch.floats(TAKE, COLUMNS);
     float[] constant = scratch.floats(QUERY, headDim);
     for (int kvHead = 0; kvHead < call.kvHeads(); kvHead++) {
-      int total = row.group + row.spans * call.kvHeads() + kvHead;
-      sums.partials.clear(total);
-      Arrays.fill(sums.out, total * size, total * size + lanes * headDim, 0f);
+      int total = -1; // the first group that has seen anything
       for (int span = 0; span < row.spans; span++) {
         int group = row.group + span * call.kvHeads() + kvHead;
-        if (sums.seen[group]) {
+        if (sums.seen[group] && total < 0) {
+          total = group;
+        } else if (sums.seen[group]) {
           sums.partials.merge(total, group, lanes, keep, take);
           for (int lane = 0; lane < lanes; lane++) {
             int d = lane * headDim;
@@ -487,17 +487,31 @@ final class DecodeAttention {
           }
         }
       }
+      if (total >= 0) {
+        sums.partials.finish(total, lanes, keep, take);
+      }
       for (int h = 0; h < call.group(); h++) {
         int head = kvHead * call.group() + h;
         int lane = h * length;
         if (call.attends(row.row, head)) {
           int at = total * size + lane * headDim;
+          for (int i = 0; i < length; i++) {
+            mean(sums.out, at + i * headDim, headDim, take[lane + i]);
+          }
+          int statistics = total * COLUMNS + lane;
           outputs.write(
-              head, token, length, row.asked, sums.partials, total * COLUMNS + lane, sums.out, at);
+              head, token, length, row.asked, sums.partials, statistics, keep, lane, sums.out, at);
         } else {
           outputs.writeConstant(row.row, head, token, length, row.asked, constant);
         }
       }
+    }
+  }
+
+  /// Divides sums as [SoftmaxBlock#means] does.
+  private static void mean(float[] out, int at, int n, float share) {
+    for (int i = at; i < at + n; i++) {
+      out[i] = out[i] * share + 0f;
     }
   }
 

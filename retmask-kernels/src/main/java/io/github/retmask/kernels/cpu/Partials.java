@@ -95,8 +95,16 @@ record Partials(float[] top, float[] sum, float[] topKey, float[] mass, int mass
     }
   }
 
-  /// Log-sum-exp of a lane.
-  float logSumExp(int lane) {
-    return (float) (top[lane] + StrictMath.log(sum[lane]));
+  /// What a group's lanes have come to.
+  ///
+  /// @param logSumExp `[lanes]`, an output, with room for whole vectors
+  /// @param share the same, by which weighted sums are to be multiplied
+  void finish(int group, int lanes, float[] logSumExp, float[] share) {
+    int from = group * COLUMNS;
+    Log.log(logSumExp, 0, sum, from, lanes);
+    for (int i = 0; i < lanes; i++) {
+      logSumExp[i] += top[from + i];
+      share[i] = 1 / sum[from + i];
+    }
   }
 }

@@ -49,7 +49,10 @@ final class PrefillAttention {
   private final float[] keep; // [64]
   private final float[] take; // [64]
   private boolean hasValue; // of this block
-  private final Partials partials; // [unit][2]: of this span; of all spans before
+  private boolean isAllFinite; // what value holds
+  private boolean isFirstSpan = true; // it is summed up in place
+  private final Partials
+      partials; // [unit][2]: of all spans; of the one that is read, but the first
   private final float[] out; // [unit][2][D in sixes][64 queries], weighted sums of values
 
   /// @param head the first of some heads of one kv head
@@ -119,12 +122,11 @@ final class PrefillAttention {
     }
     int end = end();
     for (int block = firstKey / KEYS * KEYS; block < end; block += KEYS) {
-      if (block % SPAN == 0) {
+      block(block);
+      if ((block + KEYS) % SPAN == 0 || block + KEYS >= end) {
         endSpan();
       }
-      block(block);
     }
-    endSpan();
     for (int unit = 0; unit < units; unit++) {
       finish(unit);
     }
@@ -165,6 +167,16 @@ final class PrefillAttention {
     return Math.min(LANES, task.count - query(unit));
   }
 
+  /// Group of sums over all spans.
+  private static int all(int unit) {
+    return 2 * unit;
+  }
+
+  /// Group of sums over the span that is read.
+  private int current(int unit) {
+    return isFirstSpan ? all(unit) : all(unit) + 1;
+  }
+
   /// Where a group's sums of values begin.
   private int outAt(int group) {
     return group * call.headRows() * COLUMNS;
@@ -185,7 +197,7 @@ final class PrefillAttention {
     }
     int to = unit * headDim * COLUMNS;
     Panels.transpose(queryT, to, COLUMNS, query, 0, headDim, lanes, headDim);
-    for (int group = 2 * unit; group < 2 * unit + 2; group++) {
+    for (int group = all(unit); group <= all(unit) + 1; group++) {
       clear(group);
       for (int i = 0; i < lanes && asked.length > 0; i++) {
         int position = first(unit) + i;
@@ -196,15 +208,17 @@ final class PrefillAttention {
   }
 
   private void endSpan() {
-    for (int unit = 0; unit < units; unit++) {
+    for (int unit = 0; unit < units && !isFirstSpan; unit++) {
       if (attends(unit)) {
         int lanes = lanes(unit);
-        int to = 2 * unit + 1;
-        partials.merge(to, 2 * unit, lanes, keep, take);
-        SoftmaxBlock.merge(out, outAt(to), outAt(2 * unit), call.headDim(), lanes, keep, take);
-        clear(2 * unit);
+        int to = all(unit);
+        int from = current(unit);
+        partials.merge(to, from, lanes, keep, take);
+        SoftmaxBlock.merge(out, outAt(to), outAt(from), call.headDim(), lanes, keep, take);
+        clear(from);
       }
     }
+    isFirstSpan = false;
   }
 
   private void block(int block) {
@@ -245,6 +259,7 @@ final class PrefillAttention {
       long at = call.kvAt(task.row, block, task.head / call.group());
       ShortRows.read(value, 0, headDim, call.v(), at, call.kvRowBytes(), keys, headDim);
       hasValue = true;
+      isAllFinite = SoftmaxBlock.isFinite(value, 0, headDim, keys, headDim);
     }
   }
 
@@ -252,7 +267,7 @@ final class PrefillAttention {
   private boolean isFinite(ScoreBlock block) {
     int headDim = call.headDim();
     readValue(block.block(), Math.min(KEYS, end() - block.block()));
-    return SoftmaxBlock.isFinite(value, 0, headDim, block.end(), headDim);
+    return isAllFinite || SoftmaxBlock.isFinite(value, 0, headDim, block.end(), headDim);
   }
 
   private void attend(int unit, ScoreBlock block) {
@@ -277,7 +292,7 @@ final class PrefillAttention {
           score,
           at,
           out,
-          outAt(2 * unit),
+          outAt(current(unit)),
           headDim,
           block.lanes(),
           block.end() - block.from(),
@@ -290,7 +305,8 @@ final class PrefillAttention {
   /// Takes the scores into the running softmax and turns them into weights.
   private void softmax(int unit, ScoreBlock block, int at) {
     int lanes = block.lanes();
-    int state = 2 * unit * COLUMNS;
+    int group = current(unit);
+    int state = group * COLUMNS;
     float[] top = partials.top();
     float[] before = take;
     System.arraycopy(top, state, before, 0, lanes);
@@ -304,15 +320,15 @@ final class PrefillAttention {
       before[i] -= top[state + i];
     }
     Exp.exp(keep, 0, before, 0, lanes, 1f, 0f);
-    if (partials.scale(2 * unit, lanes, keep)) {
-      SoftmaxBlock.scale(out, outAt(2 * unit), call.headDim(), lanes, keep, 0);
+    if (partials.scale(group, lanes, keep)) {
+      SoftmaxBlock.scale(out, outAt(group), call.headDim(), lanes, keep, 0);
     }
     SoftmaxBlock.weights(score, at, block.rows(), lanes, top, state, partials.sum(), state);
     AttentionReads reads = outputs.reads();
     int keys = block.end() - block.from();
     if (reads != null && asked.length > 0 && hull[0] < key + keys && hull[1] > key) {
       reads.addAll(
-          partials, 2 * unit, asked, query(unit), lanes, hull, score, at, key, keys, keep, take);
+          partials, group, asked, query(unit), lanes, hull, score, at, key, keys, keep, take);
     }
   }
 
@@ -324,7 +340,7 @@ final class PrefillAttention {
       for (int i = block.low(j); i < block.high(j); i++) {
         float weight = score[j * COLUMNS + i];
         for (int d = 0; d < headDim; d++) {
-          int to = outAt(2 * unit) + d * COLUMNS + i;
+          int to = outAt(current(unit)) + d * COLUMNS + i;
           out[to] = Math.fma(weight, value[j * headDim + d], out[to]);
         }
       }
@@ -336,11 +352,13 @@ final class PrefillAttention {
     int[] ofUnit =
         asked.length == 0 ? asked : Arrays.copyOfRange(asked, query(unit), query(unit) + lanes);
     if (attends(unit)) {
-      int group = 2 * unit + 1;
+      int group = all(unit);
       int headDim = call.headDim();
+      partials.finish(group, lanes, keep, take);
+      SoftmaxBlock.means(out, outAt(group), headDim, lanes, take);
       Panels.transpose(query, 0, headDim, out, outAt(group), COLUMNS, headDim, lanes);
       int lane = group * COLUMNS;
-      outputs.write(head(unit), token(unit), lanes, ofUnit, partials, lane, query, 0);
+      outputs.write(head(unit), token(unit), lanes, ofUnit, partials, lane, keep, 0, query, 0);
     } else {
       outputs.writeConstant(task.row, head(unit), token(unit), lanes, ofUnit, query);
     }

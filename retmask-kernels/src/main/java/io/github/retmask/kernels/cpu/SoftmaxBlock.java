@@ -327,6 +327,17 @@ final class SoftmaxBlock {
     }
   }
 
+  /// The same, and -0, which depends on tiles of unseen keys, becomes 0.
+  static void means(float[] x, int at, int rows, int lanes, float[] share) {
+    for (int j = 0; j < lanes; j += WIDTH) {
+      FloatVector f = FloatVector.fromArray(FLOAT, share, j);
+      int start = at + j;
+      for (int k = 0; k < rows * COLUMNS; k += COLUMNS) {
+        FloatVector.fromArray(FLOAT, x, start + k).mul(f).add(0f).intoArray(x, start + k);
+      }
+    }
+  }
+
   /// `x[to + row][lane] = x[to + row][lane] keep[lane] + x[from + row][lane] take[lane]` for rows of 64.
   ///
   /// @param lanes rounded up to whole vectors
