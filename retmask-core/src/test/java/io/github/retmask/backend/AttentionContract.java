@@ -10,8 +10,8 @@ import java.util.Collections;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
-import org.junit.jupiter.params.provider.ValueSource;
 
 abstract class AttentionContract extends OpContract {
 
@@ -56,11 +56,25 @@ abstract class AttentionContract extends OpContract {
         // long contexts, with few new tokens and with many
         AttentionCase.packed(8, 2, 8, 1).mixed(false).cached(new int[] {4100}, new int[] {3}, 4104),
         AttentionCase.packed(4, 2, 8, 7).window(1000).cached(new int[] {4100}, new int[] {3}, 4110),
+        localKvHead(1).cached(new int[] {700}, new int[] {3}, 710),
+        localKvHead(2).cached(new int[] {700}, new int[] {3}, 710),
         AttentionCase.packed(2, 1, 8, 60).cached(new int[] {3800}, new int[] {3}, 3863),
         AttentionCase.packed(8, 2, 8, 60)
             .mixed(false)
             .window(1500)
             .cached(new int[] {3800}, new int[] {3}, 3863));
+  }
+
+  /// The heads of the second kv head see little of what the others see.
+  private static AttentionCase localKvHead(int tokens) {
+    HeadMask mask =
+        HeadMask.none(1, 6)
+            .withKind(List.of(new HeadId(0, 2)), new HeadKind.Local(0, 1))
+            .withKind(List.of(new HeadId(0, 3)), new HeadKind.Local(0, 30))
+            .withKind(List.of(new HeadId(0, 4)), new HeadKind.Local(2, 3))
+            .withGate(List.of(new HeadId(0, 5)), 0);
+    return AttentionCase.packed(6, 3, 8, tokens)
+        .plan("local kv head", HeadPlan.of(List.of(mask), 0, 8, false));
   }
 
   @ParameterizedTest
@@ -212,15 +226,15 @@ abstract class AttentionContract extends OpContract {
   // --- extremes -------------------------------------------------------------------------------
 
   @ParameterizedTest
-  @ValueSource(ints = {0, 15, 16, 20, 39})
-  void whatAQueryCannotSeeNeverLeaks(int poisoned) {
-    AttentionCase c = AttentionCase.packed(6, 2, 12, 40).window(9);
+  @CsvSource({"40, 9, 0", "40, 9, 15", "40, 9, 16", "40, 9, 20", "40, 9, 39", "420, 60, 300"})
+  void whatAQueryCannotSeeNeverLeaks(int length, int window, int poisoned) {
+    AttentionCase c = AttentionCase.packed(6, 2, 12, length).window(window);
     float[] k = c.k();
     float[] v = c.v();
     float[][] want = c.forward(bench);
     Arrays.fill(k, poisoned * 24, poisoned * 24 + 24, Float.NaN);
     Arrays.fill(v, poisoned * 24, poisoned * 24 + 24, Float.POSITIVE_INFINITY);
-    int last = Math.min(poisoned + 9, 40); // queries from `poisoned` to here see it
+    int last = Math.min(poisoned + window, length); // queries from `poisoned` to here see it
     Arrays.fill(want[0], poisoned * 72, last * 72, Float.NaN);
     Arrays.fill(want[1], poisoned * 6, last * 6, Float.NaN);
     assertSameBits("attention beside a NaN key", c.forward(bench, c.q(), k, v, null), want);

@@ -33,10 +33,10 @@ record AttentionOutputs(
       int meansAt) {
     int headDim = call.headDim();
     for (int i = 0; i < count; i++) {
-      float ofToken = logSumExp[logSumExpAt + i];
-      Lanes.set(lse, call.lseAt(token + i, head), ofToken);
+      float value = logSumExp[logSumExpAt + i];
+      Lanes.set(lse, call.lseAt(token + i, head), value);
       if (reads != null && asked.length > 0 && asked[i] >= 0) {
-        reads.report(partials, lane + i, ofToken, asked[i], head);
+        reads.report(partials, lane + i, value, asked[i], head);
       }
     }
     long at = call.at(token, head);

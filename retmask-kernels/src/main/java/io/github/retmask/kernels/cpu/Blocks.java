@@ -13,7 +13,8 @@ import jdk.incubator.vector.VectorSpecies;
 ///
 /// The reason: until C2 has compiled it, `reinterpretAsInts` goes through a heap segment, and from
 /// then on the profile of every vector access to a segment holds two kinds of memory. Products that
-/// start or end in a segment then keep their sums boxed: 24 instead of 220 GFLOP/s (JDK 25).
+/// start or end in a segment then keep their sums boxed: 24 instead of 220 GFLOP/s (JDK 25). Where that
+/// takes too long, [OffHeap] tells the compiler the kind, as in [ShortRows].
 final class Blocks {
   /// Half as wide as the float vectors, so that widening fills one.
   private static final VectorSpecies<Short> HALF =

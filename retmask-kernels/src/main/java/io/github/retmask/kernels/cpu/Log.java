@@ -11,7 +11,7 @@ import jdk.incubator.vector.VectorOperators;
 /// NaN, infinity becomes it; zero, negative and subnormal numbers are not for here.
 ///
 /// `log(2^n m) = n log(2) + 2 artanh(t)` with `t = (m - 1) / (m + 1)` and m from sqrt(1/2) to sqrt(2),
-/// by the first five terms of the series; the others are below 2e-9 of it.
+/// by the first five terms of the series; the others are below 2.1e-9 of it.
 final class Log {
   private static final float LN2_HIGH = 0x1.62e4p-1f; // few bits: n times it is exact
   private static final float LN2_LOW = 1.42860682e-6f;

@@ -60,7 +60,7 @@ record PackedProduct(
 
   /// Products of one A, which is packed once for all of them.
   ///
-  /// @param products alike in `a`, `m` and `layout`
+  /// @param products alike in `a`, `m`, `layout` and whether columns of B are stored as rows
   static void run(WorkerPool pool, List<PackedProduct> products) {
     PackedProduct any = products.getFirst();
     long rows = Math.max(ROWS, any.atOnce() / ROWS * ROWS);
@@ -164,10 +164,10 @@ record PackedProduct(
       work += ((long) rows + PACKING) * one.n * one.layout.inner();
     }
     int threads = Math.clamp(work / SMALL, 1, pool.threads());
-    Own[] parts = new Own[products.size()];
+    OwnColumns[] parts = new OwnColumns[products.size()];
     int tasks = 0;
     for (int i = 0; i < parts.length; i++) {
-      parts[i] = Own.of(products.get(i), rows, threads, tasks);
+      parts[i] = OwnColumns.of(products.get(i), rows, threads, tasks);
       tasks = parts[i].end();
     }
     run(
@@ -189,14 +189,14 @@ record PackedProduct(
   /// @param heights groups of rows: with more threads than panels, some pack the same columns, for
   ///   other rows
   /// @param from tasks of the products before
-  private record Own(PackedProduct product, int widths, int heights, int from) {
+  private record OwnColumns(PackedProduct product, int widths, int heights, int from) {
 
-    static Own of(PackedProduct product, int rows, int threads, int from) {
+    static OwnColumns of(PackedProduct product, int rows, int threads, int from) {
       int panels = product.panels();
       int most = Math.clamp(OWN / product.panelSize(), 1, WIDTH / Tiles.COLUMNS);
       int widths = Math.min(panels, roundUp(Math.ceilDiv(panels, most), threads));
       int heights = Math.min(Math.ceilDiv(rows, ROWS), Math.ceilDiv(threads, Math.max(1, widths)));
-      return new Own(product, widths, heights, from);
+      return new OwnColumns(product, widths, heights, from);
     }
 
     int end() {
@@ -328,10 +328,29 @@ record PackedProduct(
   /// @param at of its first sums
   /// @param size distance of chains
   private void write(float[] sums, int at, int size, long row, int lines, int column, int columns) {
-    for (int i = at; layout.chains() > 1 && i < at + lines * Tiles.COLUMNS; i += Lanes.WIDTH) {
-      FloatVector even = pair(sums, i, size).add(pair(sums, i + 2 * size, size));
-      FloatVector odd = pair(sums, i + size, size).add(pair(sums, i + 3 * size, size));
-      even.add(odd).intoArray(sums, i);
+    if (columns < Tiles.COLUMNS) {
+      writePart(sums, at, size, row, lines, column, columns);
+      return;
+    }
+    MemorySegment memory = OffHeap.cast(c);
+    long to = cAt(row, column);
+    for (int line = at; line < at + lines * Tiles.COLUMNS; line += Tiles.COLUMNS) {
+      for (int i = 0; i < Tiles.COLUMNS; i += Lanes.WIDTH) {
+        FloatVector sum = sum(sums, line + i, size);
+        if (bias != null) {
+          sum = sum.add(FloatVector.fromArray(Lanes.FLOAT, bias, column + i));
+        }
+        sum.intoMemorySegment(memory, to + 4L * i, Lanes.LE);
+      }
+      to += 4L * n;
+    }
+  }
+
+  /// The same for fewer columns than a panel's.
+  private void writePart(
+      float[] sums, int at, int size, long row, int lines, int column, int columns) {
+    for (int i = at; i < at + lines * Tiles.COLUMNS; i += Lanes.WIDTH) {
+      sum(sums, i, size).intoArray(sums, i);
     }
     for (int line = 0; bias != null && line < lines; line++) {
       int first = at + line * Tiles.COLUMNS;
@@ -339,12 +358,22 @@ record PackedProduct(
         sums[first + j] += bias[column + j];
       }
     }
-    ShortRows.write(c, cAt(row, column), 4L * n, sums, at, Tiles.COLUMNS, lines, columns);
+    Blocks.write(c, cAt(row, column), 4L * n, sums, at, Tiles.COLUMNS, lines, columns);
   }
 
   /// Byte of an element of C.
   private long cAt(long row, int column) {
     return 4 * (row * n + column);
+  }
+
+  /// Of each output the only chain, or the tree over the eight.
+  private FloatVector sum(float[] sums, int at, int size) {
+    if (layout.chains() == 1) {
+      return FloatVector.fromArray(Lanes.FLOAT, sums, at);
+    }
+    FloatVector even = pair(sums, at, size).add(pair(sums, at + 2 * size, size));
+    FloatVector odd = pair(sums, at + size, size).add(pair(sums, at + 3 * size, size));
+    return even.add(odd);
   }
 
   /// A chain and the fourth after it.

@@ -95,15 +95,17 @@ record Partials(float[] top, float[] sum, float[] topKey, float[] mass, int mass
     }
   }
 
-  /// What a group's lanes have come to.
+  /// Log-sum-exps of a group's lanes and the factors, 1 / sum, of their weighted sums.
   ///
-  /// @param logSumExp `[lanes]`, an output, with room for whole vectors
-  /// @param share the same, by which weighted sums are to be multiplied
+  /// @param logSumExp `[lanes]`, an output, with room for whole vectors; -infinity where nothing was
+  ///   seen, or only scores of -infinity
+  /// @param share the same
   void finish(int group, int lanes, float[] logSumExp, float[] share) {
     int from = group * COLUMNS;
     Log.log(logSumExp, 0, sum, from, lanes);
     for (int i = 0; i < lanes; i++) {
-      logSumExp[i] += top[from + i];
+      boolean none = sum[from + i] == 0;
+      logSumExp[i] = none ? Float.NEGATIVE_INFINITY : top[from + i] + logSumExp[i];
       share[i] = 1 / sum[from + i];
     }
   }

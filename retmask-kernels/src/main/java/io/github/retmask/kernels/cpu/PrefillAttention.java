@@ -49,10 +49,10 @@ final class PrefillAttention {
   private final float[] keep; // [64]
   private final float[] take; // [64]
   private boolean hasValue; // of this block
-  private boolean isAllFinite; // what value holds
+  private boolean isAllFinite; // known of this block's values
   private boolean isFirstSpan = true; // it is summed up in place
-  private final Partials
-      partials; // [unit][2]: of all spans; of the one that is read, but the first
+  // Groups of sums, two a unit: of all spans so far, and of the current one unless it is the first.
+  private final Partials partials; // [unit][2]
   private final float[] out; // [unit][2][D in sixes][64 queries], weighted sums of values
 
   /// @param head the first of some heads of one kv head
@@ -244,6 +244,7 @@ final class PrefillAttention {
     long at = call.kvAt(task.row, block, task.head / call.group());
     call.readPanels(key, call.k(), at, keys, KEYS);
     hasValue = false;
+    isAllFinite = false;
     if (Panels.readsOffHeap(call.v(), keys, headDim)) {
       Panels.transpose(valueT, 0, KEYS, 8 * KEYS, call.v(), at, call.kvRowBytes(), keys, headDim);
     } else {
@@ -259,14 +260,15 @@ final class PrefillAttention {
       long at = call.kvAt(task.row, block, task.head / call.group());
       ShortRows.read(value, 0, headDim, call.v(), at, call.kvRowBytes(), keys, headDim);
       hasValue = true;
-      isAllFinite = SoftmaxBlock.isFinite(value, 0, headDim, keys, headDim);
     }
   }
 
   /// Whether the values that a block sees are finite.
   private boolean isFinite(ScoreBlock block) {
     int headDim = call.headDim();
-    readValue(block.block(), Math.min(KEYS, end() - block.block()));
+    int keys = Math.min(KEYS, end() - block.block());
+    readValue(block.block(), keys);
+    isAllFinite = isAllFinite || SoftmaxBlock.isFinite(value, 0, headDim, keys, headDim);
     return isAllFinite || SoftmaxBlock.isFinite(value, 0, headDim, block.end(), headDim);
   }
 

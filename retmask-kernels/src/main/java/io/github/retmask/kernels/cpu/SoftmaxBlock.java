@@ -327,7 +327,7 @@ final class SoftmaxBlock {
     }
   }
 
-  /// The same, and -0, which depends on tiles of unseen keys, becomes 0.
+  /// [#scale] by 1 / sum; -0, which depends on tiles of unseen keys, becomes 0.
   static void means(float[] x, int at, int rows, int lanes, float[] share) {
     for (int j = 0; j < lanes; j += WIDTH) {
       FloatVector f = FloatVector.fromArray(FLOAT, share, j);

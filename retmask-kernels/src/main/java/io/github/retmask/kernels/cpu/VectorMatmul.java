@@ -25,8 +25,8 @@ final class VectorMatmul {
     matmuls(pool, x, List.of(new Projection(out, weight, bias)));
   }
 
-  /// Products of one x by one call of the pool, which reads x once; one after the other where not all
-  /// are of the same kind.
+  /// Products of one x, which is read once, where all of them are packed or all are of few rows and
+  /// weights of one form; else one after the other.
   static void matmuls(WorkerPool pool, Tensor x, List<Projection> projections) {
     if (FewRows.suits(x, projections)) {
       FewRows.multiply(pool, x, projections);

@@ -2,6 +2,7 @@ package io.github.retmask.kernels.cpu;
 
 import io.github.retmask.backend.Accumulate;
 import io.github.retmask.backend.Kernels;
+import io.github.retmask.backend.Projection;
 import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.backend.TensorAssert;
 import io.github.retmask.tensor.DType;
@@ -9,6 +10,7 @@ import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -38,6 +40,15 @@ class VectorMatmulTest {
     return out;
   }
 
+  /// The first `count` of every `width` elements.
+  private static float[] columns(float[] all, int width, int count) {
+    float[] some = new float[all.length / width * count];
+    for (int row = 0; row < all.length / width; row++) {
+      System.arraycopy(all, row * width, some, row * count, count);
+    }
+    return some;
+  }
+
   @ParameterizedTest
   @CsvSource({
     "23,   300, 321", // few rows: every task packs
@@ -63,7 +74,12 @@ class VectorMatmulTest {
       for (int threads = 1; threads <= 3; threads++) {
         try (Kernels kernels = new VectorKernels(threads)) {
           Tensor out = arena.floats("out", n, o);
-          kernels.matmul(out, x, w, null);
+          Tensor some = w.slice(0, o / 2 + 1);
+          Tensor outOfSome = arena.floats("outOfSome", n, o / 2 + 1);
+          kernels.matmuls(
+              x, List.of(new Projection(outOfSome, some, null), new Projection(out, w, null)));
+          TensorAssert.assertThat("out of some rows", outOfSome.toFloats(), n, o / 2 + 1)
+              .hasBits(columns(want.toFloats(), o, o / 2 + 1));
           TensorAssert.assertThat("out with " + threads + " threads", out.toFloats(), n, o)
               .hasBits(want.toFloats());
         }
