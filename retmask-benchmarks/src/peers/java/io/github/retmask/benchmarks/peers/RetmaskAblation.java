@@ -2,6 +2,7 @@ package io.github.retmask.benchmarks.peers;
 
 import io.github.retmask.backend.Backends;
 import io.github.retmask.backend.Ops;
+import io.github.retmask.generate.Sampler;
 import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.model.AblationSweep;
@@ -45,19 +46,9 @@ final class RetmaskAblation implements Ablation {
       int to = (int) Math.min((long) from + atOnce, next.length);
       float[][] logits = sweep.lastLogits(ids, masks.subList(from, to));
       for (int i = from; i < to; i++) {
-        next[i] = likeliest(logits[i - from]);
+        next[i] = Sampler.argmax(logits[i - from]);
       }
     }
     return next;
-  }
-
-  private static int likeliest(float[] logits) {
-    int best = 0;
-    for (int v = 1; v < logits.length; v++) {
-      if (logits[v] > logits[best]) {
-        best = v;
-      }
-    }
-    return best;
   }
 }

@@ -10,10 +10,10 @@ import org.jspecify.annotations.Nullable;
 /// Attention with an online softmax over blocks of keys (Dao et al. 2022).
 ///
 /// Scores are formed with queries side by side in the lanes, so a softmax over keys never crosses
-/// lanes. Rows with many new tokens compute
-/// ([PrefillAttention]), rows with few stream the cache ([DecodeAttention]); both add up in the same
-/// order, which positions alone decide: blocks of [AttentionCall#KEYS] keys, spans of
-/// [AttentionCall#SPAN]. Blocks that a head does not see are skipped, skipped heads cost nothing.
+/// lanes. Rows with many new tokens compute ([PrefillAttention]), rows with few stream the cache
+/// ([DecodeAttention]); both add up in the same order, which positions alone decide: blocks of
+/// [AttentionCall#KEYS] keys, spans of [AttentionCall#SPAN]. Blocks that a head does not see are
+/// skipped, skipped heads cost nothing.
 final class VectorAttention {
   private VectorAttention() {}
 
