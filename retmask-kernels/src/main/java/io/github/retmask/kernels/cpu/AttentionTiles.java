@@ -66,15 +66,19 @@ final class AttentionTiles {
       }
       return;
     }
-    if (columns == WIDE && aRow == KEYS) {
-      for (int r = 0; r < rows; r += ROWS) {
-        six3(a, aAt + r * KEYS, b, bAt, c, cAt + r * COLUMNS, steps, resume);
-      }
-      return;
+    int even = columns == WIDE && aRow == KEYS ? steps & -2 : 0;
+    for (int r = 0; r < rows && even > 0; r += ROWS) {
+      six3(a, aAt + r * KEYS, b, bAt, c, cAt + r * COLUMNS, even, resume);
     }
-    for (int j = 0; j < columns; j += TILE) {
-      for (int r = 0; r < rows; r += ROWS) {
-        six2(a, aAt + r * aRow, aRow, b, bAt + j, c, cAt + r * COLUMNS + j, steps, resume);
+    if (even < steps || steps == 0) {
+      int last = bAt + even * COLUMNS;
+      boolean goesOn = resume || even > 0;
+      for (int j = 0; j < columns; j += TILE) {
+        for (int r = 0; r < rows; r += ROWS) {
+          int from = aAt + r * aRow + even;
+          int to = cAt + r * COLUMNS + j;
+          six2(a, from, aRow, b, last + j, c, to, steps - even, goesOn);
+        }
       }
     }
   }
@@ -237,7 +241,9 @@ final class AttentionTiles {
     s51.intoArray(c, cAt + 5 * COLUMNS + WIDTH);
   }
 
-  /// Six rows by three vectors; rows of A lie a block of keys apart.
+  /// Six rows by three vectors, two steps at a time; rows of A lie a block of keys apart.
+  ///
+  /// @param steps an even number
   private static void six3(
       float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
     FloatVector s00 = start(c, cAt, resume);
@@ -258,34 +264,63 @@ final class AttentionTiles {
     FloatVector s50 = start(c, cAt + 5 * COLUMNS, resume);
     FloatVector s51 = start(c, cAt + 5 * COLUMNS + WIDTH, resume);
     FloatVector s52 = start(c, cAt + 5 * COLUMNS + 2 * WIDTH, resume);
-    for (int k = 0; k < steps; k++) {
-      FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
-      FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + WIDTH);
-      FloatVector b2 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + 2 * WIDTH);
-      FloatVector x0 = FloatVector.broadcast(FLOAT, a[aAt + k]);
+    int i = aAt;
+    for (int j = bAt; j < bAt + steps * COLUMNS; j += 2 * COLUMNS) {
+      FloatVector b0 = FloatVector.fromArray(FLOAT, b, j);
+      FloatVector b1 = FloatVector.fromArray(FLOAT, b, j + WIDTH);
+      FloatVector b2 = FloatVector.fromArray(FLOAT, b, j + 2 * WIDTH);
+      FloatVector x0 = FloatVector.broadcast(FLOAT, a[i]);
       s00 = x0.fma(b0, s00);
       s01 = x0.fma(b1, s01);
       s02 = x0.fma(b2, s02);
-      FloatVector x1 = FloatVector.broadcast(FLOAT, a[aAt + k + KEYS]);
+      FloatVector x1 = FloatVector.broadcast(FLOAT, a[i + KEYS]);
       s10 = x1.fma(b0, s10);
       s11 = x1.fma(b1, s11);
       s12 = x1.fma(b2, s12);
-      FloatVector x2 = FloatVector.broadcast(FLOAT, a[aAt + k + 2 * KEYS]);
+      FloatVector x2 = FloatVector.broadcast(FLOAT, a[i + 2 * KEYS]);
       s20 = x2.fma(b0, s20);
       s21 = x2.fma(b1, s21);
       s22 = x2.fma(b2, s22);
-      FloatVector x3 = FloatVector.broadcast(FLOAT, a[aAt + k + 3 * KEYS]);
+      FloatVector x3 = FloatVector.broadcast(FLOAT, a[i + 3 * KEYS]);
       s30 = x3.fma(b0, s30);
       s31 = x3.fma(b1, s31);
       s32 = x3.fma(b2, s32);
-      FloatVector x4 = FloatVector.broadcast(FLOAT, a[aAt + k + 4 * KEYS]);
+      FloatVector x4 = FloatVector.broadcast(FLOAT, a[i + 4 * KEYS]);
       s40 = x4.fma(b0, s40);
       s41 = x4.fma(b1, s41);
       s42 = x4.fma(b2, s42);
-      FloatVector x5 = FloatVector.broadcast(FLOAT, a[aAt + k + 5 * KEYS]);
+      FloatVector x5 = FloatVector.broadcast(FLOAT, a[i + 5 * KEYS]);
       s50 = x5.fma(b0, s50);
       s51 = x5.fma(b1, s51);
       s52 = x5.fma(b2, s52);
+      FloatVector d0 = FloatVector.fromArray(FLOAT, b, j + COLUMNS);
+      FloatVector d1 = FloatVector.fromArray(FLOAT, b, j + COLUMNS + WIDTH);
+      FloatVector d2 = FloatVector.fromArray(FLOAT, b, j + COLUMNS + 2 * WIDTH);
+      FloatVector y0 = FloatVector.broadcast(FLOAT, a[i + 1]);
+      s00 = y0.fma(d0, s00);
+      s01 = y0.fma(d1, s01);
+      s02 = y0.fma(d2, s02);
+      FloatVector y1 = FloatVector.broadcast(FLOAT, a[i + 1 + KEYS]);
+      s10 = y1.fma(d0, s10);
+      s11 = y1.fma(d1, s11);
+      s12 = y1.fma(d2, s12);
+      FloatVector y2 = FloatVector.broadcast(FLOAT, a[i + 1 + 2 * KEYS]);
+      s20 = y2.fma(d0, s20);
+      s21 = y2.fma(d1, s21);
+      s22 = y2.fma(d2, s22);
+      FloatVector y3 = FloatVector.broadcast(FLOAT, a[i + 1 + 3 * KEYS]);
+      s30 = y3.fma(d0, s30);
+      s31 = y3.fma(d1, s31);
+      s32 = y3.fma(d2, s32);
+      FloatVector y4 = FloatVector.broadcast(FLOAT, a[i + 1 + 4 * KEYS]);
+      s40 = y4.fma(d0, s40);
+      s41 = y4.fma(d1, s41);
+      s42 = y4.fma(d2, s42);
+      FloatVector y5 = FloatVector.broadcast(FLOAT, a[i + 1 + 5 * KEYS]);
+      s50 = y5.fma(d0, s50);
+      s51 = y5.fma(d1, s51);
+      s52 = y5.fma(d2, s52);
+      i += 2;
     }
     s00.intoArray(c, cAt);
     s01.intoArray(c, cAt + WIDTH);

@@ -2,12 +2,13 @@ package io.github.retmask.kernels.cpu;
 
 /// How the inner dimension of a product is laid out when packed. Step k belongs to chain `k mod
 /// chains`; a chain is cut into passes, so that what a tile reads of B in one go fits L1.
-/// Packed operands hold, pass after pass, one slice per chain. The last steps of chains that come
-/// out shorter are zeros in both operands, which leaves every sum as it is: no sum is ever -0.
+/// Packed operands hold, pass after pass, one slice per chain, of an even number of steps. The last
+/// steps of chains that come out shorter are zeros in both operands, which leaves every sum as it is:
+/// no sum is ever -0.
 ///
 /// @param inner elements of the inner dimension
 /// @param chains sums per output
-/// @param length steps of a chain
+/// @param length steps of a chain, an even number
 /// @param passes pieces of a chain
 record ChainLayout(int inner, int chains, int length, int passes) {
   /// Floats between slices, so that what is transposed does not all go to one set of L1.
@@ -18,7 +19,7 @@ record ChainLayout(int inner, int chains, int length, int passes) {
   private static final int DEPTH = Math.min(256, 4096 / Tiles.COLUMNS) & -8;
 
   static ChainLayout of(int inner, int chains) {
-    int length = (inner + chains - 1) / chains;
+    int length = ((inner + chains - 1) / chains + 1) & -2;
     return new ChainLayout(inner, chains, length, Math.max(1, (length + DEPTH - 1) / DEPTH));
   }
 

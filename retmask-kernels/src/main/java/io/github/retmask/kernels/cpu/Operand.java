@@ -83,6 +83,14 @@ record Operand(Tensor matrix, boolean lineIsRow) {
     int k0 = layout.firstOf(pass);
     int count = layout.firstOf(pass + 1) - k0;
     int chains = layout.chains();
+    for (int k = Math.ceilDiv(count, chains); k < layout.steps(pass); k++) {
+      for (int j = 0; j < lines; j += width) {
+        for (int c = 0; c < chains; c++) {
+          int step = at + j / width * panels.apart + c * sliceSize + k * width;
+          Arrays.fill(to, step, step + width, 0f);
+        }
+      }
+    }
     RowGroups groups = lineIsRow && chains == EIGHT ? RowGroups.of(matrix) : null;
     if (groups != null && width % Lanes.WIDTH == 0) {
       long row = groups.firstRow(matrix) + firstLine;

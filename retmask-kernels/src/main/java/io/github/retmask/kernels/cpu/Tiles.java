@@ -36,6 +36,7 @@ final class Tiles {
   /// @param a tiles of rows, [#ROWS] times `steps` elements each
   /// @param b rows of [#COLUMNS]
   /// @param c rows of [#COLUMNS]
+  /// @param steps an even number
   /// @param resume whether the chains start from C instead of zero
   static void multiply(
       float[] a,
@@ -78,19 +79,20 @@ final class Tiles {
     FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
     FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
     FloatVector s22 = start(c, cAt + 2 * COLUMNS + 2 * WIDTH, resume);
-    for (int k = 0; k < steps; k++) {
-      FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
-      FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + WIDTH);
-      FloatVector b2 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + 2 * WIDTH);
-      FloatVector x0 = FloatVector.broadcast(FLOAT, a[aAt + k * 3]);
+    // Three elements of A a step; COLUMNS is three times WIDTH.
+    for (int i = 0; i < 3 * steps; i += 3) {
+      FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + i * WIDTH);
+      FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + i * WIDTH + WIDTH);
+      FloatVector b2 = FloatVector.fromArray(FLOAT, b, bAt + i * WIDTH + 2 * WIDTH);
+      FloatVector x0 = FloatVector.broadcast(FLOAT, a[aAt + i]);
       s00 = x0.fma(b0, s00);
       s01 = x0.fma(b1, s01);
       s02 = x0.fma(b2, s02);
-      FloatVector x1 = FloatVector.broadcast(FLOAT, a[aAt + k * 3 + 1]);
+      FloatVector x1 = FloatVector.broadcast(FLOAT, a[aAt + i + 1]);
       s10 = x1.fma(b0, s10);
       s11 = x1.fma(b1, s11);
       s12 = x1.fma(b2, s12);
-      FloatVector x2 = FloatVector.broadcast(FLOAT, a[aAt + k * 3 + 2]);
+      FloatVector x2 = FloatVector.broadcast(FLOAT, a[aAt + i + 2]);
       s20 = x2.fma(b0, s20);
       s21 = x2.fma(b1, s21);
       s22 = x2.fma(b2, s22);
@@ -133,45 +135,85 @@ final class Tiles {
     FloatVector sa1 = start(c, cAt + 10 * COLUMNS + WIDTH, resume);
     FloatVector sb0 = start(c, cAt + 11 * COLUMNS, resume);
     FloatVector sb1 = start(c, cAt + 11 * COLUMNS + WIDTH, resume);
-    for (int k = 0; k < steps; k++) {
-      FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
-      FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + WIDTH);
-      FloatVector x0 = FloatVector.broadcast(FLOAT, a[aAt + k * 12]);
+    int i = aAt;
+    for (int j = bAt; j < bAt + steps * COLUMNS; j += 2 * COLUMNS) {
+      FloatVector b0 = FloatVector.fromArray(FLOAT, b, j);
+      FloatVector b1 = FloatVector.fromArray(FLOAT, b, j + WIDTH);
+      FloatVector x0 = FloatVector.broadcast(FLOAT, a[i]);
       s00 = x0.fma(b0, s00);
       s01 = x0.fma(b1, s01);
-      FloatVector x1 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 1]);
+      FloatVector x1 = FloatVector.broadcast(FLOAT, a[i + 1]);
       s10 = x1.fma(b0, s10);
       s11 = x1.fma(b1, s11);
-      FloatVector x2 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 2]);
+      FloatVector x2 = FloatVector.broadcast(FLOAT, a[i + 2]);
       s20 = x2.fma(b0, s20);
       s21 = x2.fma(b1, s21);
-      FloatVector x3 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 3]);
+      FloatVector x3 = FloatVector.broadcast(FLOAT, a[i + 3]);
       s30 = x3.fma(b0, s30);
       s31 = x3.fma(b1, s31);
-      FloatVector x4 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 4]);
+      FloatVector x4 = FloatVector.broadcast(FLOAT, a[i + 4]);
       s40 = x4.fma(b0, s40);
       s41 = x4.fma(b1, s41);
-      FloatVector x5 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 5]);
+      FloatVector x5 = FloatVector.broadcast(FLOAT, a[i + 5]);
       s50 = x5.fma(b0, s50);
       s51 = x5.fma(b1, s51);
-      FloatVector x6 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 6]);
+      FloatVector x6 = FloatVector.broadcast(FLOAT, a[i + 6]);
       s60 = x6.fma(b0, s60);
       s61 = x6.fma(b1, s61);
-      FloatVector x7 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 7]);
+      FloatVector x7 = FloatVector.broadcast(FLOAT, a[i + 7]);
       s70 = x7.fma(b0, s70);
       s71 = x7.fma(b1, s71);
-      FloatVector x8 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 8]);
+      FloatVector x8 = FloatVector.broadcast(FLOAT, a[i + 8]);
       s80 = x8.fma(b0, s80);
       s81 = x8.fma(b1, s81);
-      FloatVector x9 = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 9]);
+      FloatVector x9 = FloatVector.broadcast(FLOAT, a[i + 9]);
       s90 = x9.fma(b0, s90);
       s91 = x9.fma(b1, s91);
-      FloatVector xa = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 10]);
+      FloatVector xa = FloatVector.broadcast(FLOAT, a[i + 10]);
       sa0 = xa.fma(b0, sa0);
       sa1 = xa.fma(b1, sa1);
-      FloatVector xb = FloatVector.broadcast(FLOAT, a[aAt + k * 12 + 11]);
+      FloatVector xb = FloatVector.broadcast(FLOAT, a[i + 11]);
       sb0 = xb.fma(b0, sb0);
       sb1 = xb.fma(b1, sb1);
+      FloatVector d0 = FloatVector.fromArray(FLOAT, b, j + COLUMNS);
+      FloatVector d1 = FloatVector.fromArray(FLOAT, b, j + COLUMNS + WIDTH);
+      FloatVector y0 = FloatVector.broadcast(FLOAT, a[i + 12]);
+      s00 = y0.fma(d0, s00);
+      s01 = y0.fma(d1, s01);
+      FloatVector y1 = FloatVector.broadcast(FLOAT, a[i + 13]);
+      s10 = y1.fma(d0, s10);
+      s11 = y1.fma(d1, s11);
+      FloatVector y2 = FloatVector.broadcast(FLOAT, a[i + 14]);
+      s20 = y2.fma(d0, s20);
+      s21 = y2.fma(d1, s21);
+      FloatVector y3 = FloatVector.broadcast(FLOAT, a[i + 15]);
+      s30 = y3.fma(d0, s30);
+      s31 = y3.fma(d1, s31);
+      FloatVector y4 = FloatVector.broadcast(FLOAT, a[i + 16]);
+      s40 = y4.fma(d0, s40);
+      s41 = y4.fma(d1, s41);
+      FloatVector y5 = FloatVector.broadcast(FLOAT, a[i + 17]);
+      s50 = y5.fma(d0, s50);
+      s51 = y5.fma(d1, s51);
+      FloatVector y6 = FloatVector.broadcast(FLOAT, a[i + 18]);
+      s60 = y6.fma(d0, s60);
+      s61 = y6.fma(d1, s61);
+      FloatVector y7 = FloatVector.broadcast(FLOAT, a[i + 19]);
+      s70 = y7.fma(d0, s70);
+      s71 = y7.fma(d1, s71);
+      FloatVector y8 = FloatVector.broadcast(FLOAT, a[i + 20]);
+      s80 = y8.fma(d0, s80);
+      s81 = y8.fma(d1, s81);
+      FloatVector y9 = FloatVector.broadcast(FLOAT, a[i + 21]);
+      s90 = y9.fma(d0, s90);
+      s91 = y9.fma(d1, s91);
+      FloatVector ya = FloatVector.broadcast(FLOAT, a[i + 22]);
+      sa0 = ya.fma(d0, sa0);
+      sa1 = ya.fma(d1, sa1);
+      FloatVector yb = FloatVector.broadcast(FLOAT, a[i + 23]);
+      sb0 = yb.fma(d0, sb0);
+      sb1 = yb.fma(d1, sb1);
+      i += 24;
     }
     s00.intoArray(c, cAt);
     s01.intoArray(c, cAt + WIDTH);
