@@ -11,7 +11,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 
-/// Gradients of attention, limited by arithmetic: five products per pair of a block of keys and 48
+/// Gradients of attention, limited by arithmetic: five products per pair of a block of keys and of
 /// queries.
 ///
 /// A task takes some keys of one kv head and goes through the queries that see them, from the last
@@ -51,9 +51,9 @@ final class AttentionBackward {
   private final int number;
   private final Task task;
   private final int keys;
-  private final float[] query; // [panel][48 queries][64 d], times scale
+  private final float[] query; // [panel][LANES queries][64 d], times scale
   private final float[] queryT; // [D][64 queries], times scale
-  private final float[] dOut; // [panel][48 queries][64 d]
+  private final float[] dOut; // [panel][LANES queries][64 d]
   private final float[] dOutT; // [D][64 queries]
   private final float[] key; // panels of [block][96 keys][96]
   private final float[] keyT; // [block][D in sixes][96 keys]
@@ -63,8 +63,8 @@ final class AttentionBackward {
   private final float[] dKey; // [panel][block][96 keys][64 d]
   private final float[] dValue; // [panel][block][96 keys][64 d]
   private final float[] dQueryT; // [D][64 queries]
-  private final float[] dQuery; // [48 queries][D]
-  private final float[] gradient; // [48 queries][D], of dq so far
+  private final float[] dQuery; // [LANES queries][D]
+  private final float[] gradient; // [LANES queries][D], of dq so far
   private final float[] lse; // [64]
   private final float[] delta; // [64]
 

@@ -30,8 +30,8 @@ record AttentionCall(
   /// decode whole rows of keys to read.
   static final int SPAN = 3 * KEYS;
 
-  /// Queries side by side in the lanes: a multiple of six rows and of three vectors of any width.
-  static final int LANES = 48;
+  /// Queries side by side in the lanes, whole tiles: four vectors of AVX-512, six of AVX2.
+  static final int LANES = Lanes.WIDTH == 16 ? 64 : 48;
 
   /// Multiply-adds below which a second thread is not worth waking.
   static final long SMALL = 1 << 17;

@@ -27,11 +27,8 @@ final class AttentionTiles {
   /// [Tiles].
   private static final int HALF = 3;
 
-  /// With AVX-512 a tile of three vectors is faster (114 against 107 GFLOP/s).
-  private static final int WIDE = WIDTH == 16 ? 3 * WIDTH : Integer.MAX_VALUE;
-
-  /// With AVX-512 four vectors are all columns.
-  private static final int ALL = WIDTH == 16 ? COLUMNS : Integer.MAX_VALUE;
+  /// Columns of a tile of four vectors, with AVX-512.
+  private static final int WIDE = WIDTH == 16 ? COLUMNS : Integer.MAX_VALUE;
 
   private AttentionTiles() {}
 
@@ -69,25 +66,20 @@ final class AttentionTiles {
       }
       return;
     }
-    if (columns == ALL && aRow == COLUMNS) {
+    if (columns == WIDE && (aRow == KEYS || aRow == COLUMNS)) {
       for (int r = 0; r < rows; r += ROWS) {
-        six4(a, aAt + r * COLUMNS, b, bAt, c, cAt + r * COLUMNS, steps, resume);
+        int to = cAt + r * COLUMNS;
+        if (aRow == KEYS) {
+          six4OfKeys(a, aAt + r * KEYS, b, bAt, c, to, steps, resume);
+        } else {
+          six4(a, aAt + r * COLUMNS, b, bAt, c, to, steps, resume);
+        }
       }
       return;
     }
-    int even = columns == WIDE && aRow == KEYS ? steps & -2 : 0;
-    for (int r = 0; r < rows && even > 0; r += ROWS) {
-      six3(a, aAt + r * KEYS, b, bAt, c, cAt + r * COLUMNS, even, resume);
-    }
-    if (even < steps || steps == 0) {
-      int last = bAt + even * COLUMNS;
-      boolean goesOn = resume || even > 0;
-      for (int j = 0; j < columns; j += TILE) {
-        for (int r = 0; r < rows; r += ROWS) {
-          int from = aAt + r * aRow + even;
-          int to = cAt + r * COLUMNS + j;
-          six2(a, from, aRow, b, last + j, c, to, steps - even, goesOn);
-        }
+    for (int j = 0; j < columns; j += TILE) {
+      for (int r = 0; r < rows; r += ROWS) {
+        six2(a, aAt + r * aRow, aRow, b, bAt + j, c, cAt + r * COLUMNS + j, steps, resume);
       }
     }
   }
@@ -250,108 +242,96 @@ final class AttentionTiles {
     s51.intoArray(c, cAt + 5 * COLUMNS + WIDTH);
   }
 
-  /// Six rows by three vectors, two steps at a time; rows of A lie a block of keys apart.
-  ///
-  /// @param steps an even number
-  private static void six3(
+  /// Six rows by four vectors; rows of A lie a block of keys apart.
+  private static void six4OfKeys(
       float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
     FloatVector s00 = start(c, cAt, resume);
     FloatVector s01 = start(c, cAt + WIDTH, resume);
     FloatVector s02 = start(c, cAt + 2 * WIDTH, resume);
+    FloatVector s03 = start(c, cAt + 3 * WIDTH, resume);
     FloatVector s10 = start(c, cAt + COLUMNS, resume);
     FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
     FloatVector s12 = start(c, cAt + COLUMNS + 2 * WIDTH, resume);
+    FloatVector s13 = start(c, cAt + COLUMNS + 3 * WIDTH, resume);
     FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
     FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
     FloatVector s22 = start(c, cAt + 2 * COLUMNS + 2 * WIDTH, resume);
+    FloatVector s23 = start(c, cAt + 2 * COLUMNS + 3 * WIDTH, resume);
     FloatVector s30 = start(c, cAt + 3 * COLUMNS, resume);
     FloatVector s31 = start(c, cAt + 3 * COLUMNS + WIDTH, resume);
     FloatVector s32 = start(c, cAt + 3 * COLUMNS + 2 * WIDTH, resume);
+    FloatVector s33 = start(c, cAt + 3 * COLUMNS + 3 * WIDTH, resume);
     FloatVector s40 = start(c, cAt + 4 * COLUMNS, resume);
     FloatVector s41 = start(c, cAt + 4 * COLUMNS + WIDTH, resume);
     FloatVector s42 = start(c, cAt + 4 * COLUMNS + 2 * WIDTH, resume);
+    FloatVector s43 = start(c, cAt + 4 * COLUMNS + 3 * WIDTH, resume);
     FloatVector s50 = start(c, cAt + 5 * COLUMNS, resume);
     FloatVector s51 = start(c, cAt + 5 * COLUMNS + WIDTH, resume);
     FloatVector s52 = start(c, cAt + 5 * COLUMNS + 2 * WIDTH, resume);
-    int i = aAt;
-    for (int j = bAt; j < bAt + steps * COLUMNS; j += 2 * COLUMNS) {
-      FloatVector b0 = FloatVector.fromArray(FLOAT, b, j);
-      FloatVector b1 = FloatVector.fromArray(FLOAT, b, j + WIDTH);
-      FloatVector b2 = FloatVector.fromArray(FLOAT, b, j + 2 * WIDTH);
-      FloatVector x0 = FloatVector.broadcast(FLOAT, a[i]);
+    FloatVector s53 = start(c, cAt + 5 * COLUMNS + 3 * WIDTH, resume);
+    for (int k = 0; k < steps; k++) {
+      FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
+      FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + WIDTH);
+      FloatVector b2 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + 2 * WIDTH);
+      FloatVector b3 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + 3 * WIDTH);
+      FloatVector x0 = FloatVector.broadcast(FLOAT, a[aAt + k]);
       s00 = x0.fma(b0, s00);
       s01 = x0.fma(b1, s01);
       s02 = x0.fma(b2, s02);
-      FloatVector x1 = FloatVector.broadcast(FLOAT, a[i + KEYS]);
+      s03 = x0.fma(b3, s03);
+      FloatVector x1 = FloatVector.broadcast(FLOAT, a[aAt + k + KEYS]);
       s10 = x1.fma(b0, s10);
       s11 = x1.fma(b1, s11);
       s12 = x1.fma(b2, s12);
-      FloatVector x2 = FloatVector.broadcast(FLOAT, a[i + 2 * KEYS]);
+      s13 = x1.fma(b3, s13);
+      FloatVector x2 = FloatVector.broadcast(FLOAT, a[aAt + k + 2 * KEYS]);
       s20 = x2.fma(b0, s20);
       s21 = x2.fma(b1, s21);
       s22 = x2.fma(b2, s22);
-      FloatVector x3 = FloatVector.broadcast(FLOAT, a[i + 3 * KEYS]);
+      s23 = x2.fma(b3, s23);
+      FloatVector x3 = FloatVector.broadcast(FLOAT, a[aAt + k + 3 * KEYS]);
       s30 = x3.fma(b0, s30);
       s31 = x3.fma(b1, s31);
       s32 = x3.fma(b2, s32);
-      FloatVector x4 = FloatVector.broadcast(FLOAT, a[i + 4 * KEYS]);
+      s33 = x3.fma(b3, s33);
+      FloatVector x4 = FloatVector.broadcast(FLOAT, a[aAt + k + 4 * KEYS]);
       s40 = x4.fma(b0, s40);
       s41 = x4.fma(b1, s41);
       s42 = x4.fma(b2, s42);
-      FloatVector x5 = FloatVector.broadcast(FLOAT, a[i + 5 * KEYS]);
+      s43 = x4.fma(b3, s43);
+      FloatVector x5 = FloatVector.broadcast(FLOAT, a[aAt + k + 5 * KEYS]);
       s50 = x5.fma(b0, s50);
       s51 = x5.fma(b1, s51);
       s52 = x5.fma(b2, s52);
-      FloatVector d0 = FloatVector.fromArray(FLOAT, b, j + COLUMNS);
-      FloatVector d1 = FloatVector.fromArray(FLOAT, b, j + COLUMNS + WIDTH);
-      FloatVector d2 = FloatVector.fromArray(FLOAT, b, j + COLUMNS + 2 * WIDTH);
-      FloatVector y0 = FloatVector.broadcast(FLOAT, a[i + 1]);
-      s00 = y0.fma(d0, s00);
-      s01 = y0.fma(d1, s01);
-      s02 = y0.fma(d2, s02);
-      FloatVector y1 = FloatVector.broadcast(FLOAT, a[i + 1 + KEYS]);
-      s10 = y1.fma(d0, s10);
-      s11 = y1.fma(d1, s11);
-      s12 = y1.fma(d2, s12);
-      FloatVector y2 = FloatVector.broadcast(FLOAT, a[i + 1 + 2 * KEYS]);
-      s20 = y2.fma(d0, s20);
-      s21 = y2.fma(d1, s21);
-      s22 = y2.fma(d2, s22);
-      FloatVector y3 = FloatVector.broadcast(FLOAT, a[i + 1 + 3 * KEYS]);
-      s30 = y3.fma(d0, s30);
-      s31 = y3.fma(d1, s31);
-      s32 = y3.fma(d2, s32);
-      FloatVector y4 = FloatVector.broadcast(FLOAT, a[i + 1 + 4 * KEYS]);
-      s40 = y4.fma(d0, s40);
-      s41 = y4.fma(d1, s41);
-      s42 = y4.fma(d2, s42);
-      FloatVector y5 = FloatVector.broadcast(FLOAT, a[i + 1 + 5 * KEYS]);
-      s50 = y5.fma(d0, s50);
-      s51 = y5.fma(d1, s51);
-      s52 = y5.fma(d2, s52);
-      i += 2;
+      s53 = x5.fma(b3, s53);
     }
     s00.intoArray(c, cAt);
     s01.intoArray(c, cAt + WIDTH);
     s02.intoArray(c, cAt + 2 * WIDTH);
+    s03.intoArray(c, cAt + 3 * WIDTH);
     s10.intoArray(c, cAt + COLUMNS);
     s11.intoArray(c, cAt + COLUMNS + WIDTH);
     s12.intoArray(c, cAt + COLUMNS + 2 * WIDTH);
+    s13.intoArray(c, cAt + COLUMNS + 3 * WIDTH);
     s20.intoArray(c, cAt + 2 * COLUMNS);
     s21.intoArray(c, cAt + 2 * COLUMNS + WIDTH);
     s22.intoArray(c, cAt + 2 * COLUMNS + 2 * WIDTH);
+    s23.intoArray(c, cAt + 2 * COLUMNS + 3 * WIDTH);
     s30.intoArray(c, cAt + 3 * COLUMNS);
     s31.intoArray(c, cAt + 3 * COLUMNS + WIDTH);
     s32.intoArray(c, cAt + 3 * COLUMNS + 2 * WIDTH);
+    s33.intoArray(c, cAt + 3 * COLUMNS + 3 * WIDTH);
     s40.intoArray(c, cAt + 4 * COLUMNS);
     s41.intoArray(c, cAt + 4 * COLUMNS + WIDTH);
     s42.intoArray(c, cAt + 4 * COLUMNS + 2 * WIDTH);
+    s43.intoArray(c, cAt + 4 * COLUMNS + 3 * WIDTH);
     s50.intoArray(c, cAt + 5 * COLUMNS);
     s51.intoArray(c, cAt + 5 * COLUMNS + WIDTH);
     s52.intoArray(c, cAt + 5 * COLUMNS + 2 * WIDTH);
+    s53.intoArray(c, cAt + 5 * COLUMNS + 3 * WIDTH);
   }
 
-  /// Six rows by four vectors, which are all columns; rows of A are as long as those of B and C.
+  /// The same for rows of A that are as long as those of B: the distance must be a constant.
   private static void six4(
       float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
     FloatVector s00 = start(c, cAt, resume);

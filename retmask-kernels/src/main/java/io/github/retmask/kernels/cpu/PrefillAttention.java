@@ -13,7 +13,7 @@ import java.util.List;
 
 /// Attention of many queries of a row at a time, limited by arithmetic.
 ///
-/// A task takes some units of 48 queries of one head, all of the same kv head; a block of keys and
+/// A task takes some units of [AttentionCall#LANES] queries of one head, all of the same kv head; a block of keys and
 /// values is copied once for all of them. Per unit and block: `S^T = K Q^T`, softmax per lane,
 /// `out^T += V^T P^T`.
 final class PrefillAttention {
@@ -35,12 +35,12 @@ final class PrefillAttention {
   private final AttentionCall call;
   private final AttentionOutputs outputs;
   private final Task task;
-  private final int units; // [heads][chunks of 48 queries]
+  private final int units; // [heads][chunks of LANES queries]
   private final int chunks;
   private final Visible[] visible; // [heads]
   private final int[] asked; // [count] or empty
   private final int[] hull; // of the ranges of keys that are asked for
-  private final float[] query; // [48][D]
+  private final float[] query; // [LANES][D]
   private final float[] queryT; // [unit][D][64 queries], times scale
   private final float[] key; // panels of [96 keys][96]
   private final float[] value; // [96 keys][D], where a query sees some keys only

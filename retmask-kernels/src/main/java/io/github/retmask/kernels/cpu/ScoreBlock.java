@@ -2,7 +2,6 @@ package io.github.retmask.kernels.cpu;
 
 import static io.github.retmask.kernels.cpu.AttentionCall.KEYS;
 import static io.github.retmask.kernels.cpu.AttentionTiles.ROWS;
-import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
 
 import java.util.Arrays;
@@ -74,7 +73,7 @@ record ScoreBlock(
         continue;
       }
       for (int j = from; j < end; j += ROWS) {
-        int i = low(j) & -WIDTH;
+        int i = low(j) & -AttentionTiles.TILE;
         int c = j * COLUMNS + i;
         AttentionTiles.multiply(
             keys, a + j * KEYS, KEYS, queriesT, b + i, scores, c, ROWS, lanes - i, steps, resume);
