@@ -23,6 +23,7 @@ public final class OpBits {
     RopeContract.Case rope = new RopeContract.Case(2, 34, 34, 3, 50, 4);
     TokenLogProbsContract.Case head = new TokenLogProbsContract.Case(5, 13, 37, DType.F32);
     AttentionCase attention = AttentionCase.packed(8, 2, 17, 19, 3).mixed(false).window(11);
+    AttentionCase blocks = AttentionCase.packed(4, 2, 20, 150, 70);
     float[] gate = SwigluContract.gates(67);
     float[] z = normal(21, 17 * 8 * 12);
     float[] dz = normal(22, 17 * 8 * 12);
@@ -54,6 +55,11 @@ public final class OpBits {
         "attention",
         attention.everything(on, attention.q(), attention.k(), attention.v()),
         AttentionBackwardContract.backward(on, attention));
+    line(
+        lines,
+        "attention of some blocks",
+        blocks.everything(on, blocks.q(), blocks.k(), blocks.v()),
+        AttentionBackwardContract.backward(on, blocks));
     line(
         lines,
         "head_gate",

@@ -14,12 +14,16 @@ import java.util.List;
 /// Gradients of attention, limited by arithmetic: five products per pair of a block of keys and of
 /// queries.
 ///
-/// A task takes some keys of one kv head and goes through the queries that see them, from the last
-/// ones on, and through the heads of its group. So dk and dv stay with the task; to dq the tasks add
+/// A task takes some keys of one kv head and goes through the queries that see them, 192 at a time
+/// from the last ones on, and through the heads of its group. So dk and dv stay with the task; to dq the tasks add
 /// one after the other, by ascending key ([Turns]). From the last queries on, since all tasks see
 /// those: from the first ones on, a task would wait until the one before has come to where its own
 /// queries begin (a tenth of the time at T 2048, two threads).
 final class AttentionBackward {
+  /// Queries that are added up one after the other for a head before those of the next: whole blocks
+  /// of [AttentionCall#LANES] for vectors of any width, so that sums do not depend on it.
+  private static final int TOGETHER = 192;
+
   /// Blocks of keys per task, so that copying queries costs little.
   private static final int BLOCKS = 4;
 
@@ -160,15 +164,20 @@ final class AttentionBackward {
   private void run() {
     try {
       load();
-      int last = (call.layout().length(task.row) - 1) / LANES;
-      for (int block = last; block >= task.from / LANES; block--) {
+      int length = call.layout().length(task.row);
+      int blocks = TOGETHER / LANES;
+      int last = (length - 1) / TOGETHER;
+      for (int together = last; together >= task.from / TOGETHER; together--) {
         for (int h = 0; h < call.group(); h++) {
           int head = task.kvHead * call.group() + h;
-          int step = (last - block) * call.group() + h;
-          if (call.attends(task.row, head)) {
-            queries(head, block * LANES, step);
+          for (int i = 0; i < blocks; i++) {
+            int first = together * TOGETHER + i * LANES;
+            int step = ((last - together) * call.group() + h) * blocks + i;
+            if (first < length && call.attends(task.row, head)) {
+              queries(head, first, step);
+            }
+            shared.turns.done(number, step + 1);
           }
-          shared.turns.done(number, step + 1);
         }
       }
       store(gradients.dk, dKey);

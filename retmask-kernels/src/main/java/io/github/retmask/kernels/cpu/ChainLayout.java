@@ -3,8 +3,8 @@ package io.github.retmask.kernels.cpu;
 /// How the inner dimension of a product is laid out when packed. Step k belongs to chain `k mod
 /// chains`; a chain is cut into passes, so that what a tile reads of B in one go fits L1.
 /// Packed operands hold, pass after pass, one slice per chain, of an even number of steps. The last
-/// steps of chains that come out shorter are zeros in both operands, which leaves every sum as it is:
-/// no sum is ever -0.
+/// steps of chains that come out shorter are -0 in A and 0 in B: adding their product, -0, leaves
+/// every sum as it is, 0 and -0 too.
 ///
 /// @param inner elements of the inner dimension
 /// @param chains sums per output

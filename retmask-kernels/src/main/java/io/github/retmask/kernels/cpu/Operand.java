@@ -34,7 +34,7 @@ record Operand(Tensor matrix, boolean lineIsRow) {
     int group = lineIsRow ? Tiles.ROWS : lines;
     for (int r = 0; r < lines; r += group) {
       int some = Math.min(group, lines - r);
-      Interleaved panels = new Interleaved(to, at + r * steps, Tiles.ROWS, steps * Tiles.ROWS);
+      Interleaved panels = new Interleaved(to, at + r * steps, Tiles.ROWS, steps * Tiles.ROWS, -0f);
       pack(panels, sliceSize, layout, pass, firstLine + r, some, scratch);
     }
   }
@@ -58,7 +58,7 @@ record Operand(Tensor matrix, boolean lineIsRow) {
       long firstLine,
       int lines,
       Scratch scratch) {
-    Interleaved panels = new Interleaved(to, at, Tiles.COLUMNS, panelSize);
+    Interleaved panels = new Interleaved(to, at, Tiles.COLUMNS, panelSize, 0f);
     int sliceSize = layout.sliceSize(pass, Tiles.COLUMNS);
     pack(panels, sliceSize, layout, pass, firstLine, lines, scratch);
   }
@@ -66,7 +66,8 @@ record Operand(Tensor matrix, boolean lineIsRow) {
   /// Where lines go that lie side by side: step by step `width` elements.
   ///
   /// @param apart distance of panels of `width` lines
-  private record Interleaved(float[] to, int at, int width, int apart) {}
+  /// @param padding value of steps behind the inner dimension
+  private record Interleaved(float[] to, int at, int width, int apart, float padding) {}
 
   /// @param lines at most one panel's where lines are rows
   private void pack(
@@ -87,7 +88,7 @@ record Operand(Tensor matrix, boolean lineIsRow) {
       for (int j = 0; j < lines; j += width) {
         for (int c = 0; c < chains; c++) {
           int step = at + j / width * panels.apart + c * sliceSize + k * width;
-          Arrays.fill(to, step, step + width, 0f);
+          Arrays.fill(to, step, step + width, panels.padding);
         }
       }
     }
@@ -135,7 +136,7 @@ record Operand(Tensor matrix, boolean lineIsRow) {
       int step = at + k / chains * width;
       Panels.transpose(to, step, sliceSize, staged, k, row, lines, some);
       for (int c = some; c < chains; c++) {
-        Arrays.fill(to, step + c * sliceSize, step + c * sliceSize + width, 0f);
+        Arrays.fill(to, step + c * sliceSize, step + c * sliceSize + width, panels.padding);
       }
     }
   }

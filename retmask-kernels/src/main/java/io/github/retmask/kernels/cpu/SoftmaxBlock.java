@@ -31,31 +31,45 @@ final class SoftmaxBlock {
   /// `top = max(top, scores)` per lane; NaN is passed over, it shows in the weights.
   ///
   /// @param keys an even number
-  /// @param lanes rounded up to two vectors
+  /// @param lanes rounded up to four vectors
   static void top(float[] scores, int at, int keys, int lanes, float[] top, int topAt) {
-    for (int j = 0; j < lanes; j += 2 * WIDTH) {
-      top2(scores, at + j, keys, top, topAt + j);
+    for (int j = 0; j < lanes; j += 4 * WIDTH) {
+      top4(scores, at + j, keys, top, topAt + j);
     }
   }
 
-  /// Two vectors of lanes, even and odd keys apart: four chains hide some of the latency.
-  private static void top2(float[] scores, int at, int keys, float[] top, int topAt) {
+  /// Four vectors of lanes, even and odd keys apart: eight chains hide the latency.
+  private static void top4(float[] scores, int at, int keys, float[] top, int topAt) {
     FloatVector t0 = FloatVector.fromArray(FLOAT, top, topAt);
     FloatVector t1 = FloatVector.fromArray(FLOAT, top, topAt + WIDTH);
+    FloatVector t2 = FloatVector.fromArray(FLOAT, top, topAt + 2 * WIDTH);
+    FloatVector t3 = FloatVector.fromArray(FLOAT, top, topAt + 3 * WIDTH);
     FloatVector u0 = t0;
     FloatVector u1 = t1;
+    FloatVector u2 = t2;
+    FloatVector u3 = t3;
     for (int k = 0; k < keys * COLUMNS; k += 2 * COLUMNS) {
       FloatVector x0 = FloatVector.fromArray(FLOAT, scores, at + k);
       t0 = t0.blend(x0, x0.compare(VectorOperators.GT, t0));
       FloatVector x1 = FloatVector.fromArray(FLOAT, scores, at + k + WIDTH);
       t1 = t1.blend(x1, x1.compare(VectorOperators.GT, t1));
+      FloatVector x2 = FloatVector.fromArray(FLOAT, scores, at + k + 2 * WIDTH);
+      t2 = t2.blend(x2, x2.compare(VectorOperators.GT, t2));
+      FloatVector x3 = FloatVector.fromArray(FLOAT, scores, at + k + 3 * WIDTH);
+      t3 = t3.blend(x3, x3.compare(VectorOperators.GT, t3));
       FloatVector y0 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS);
       u0 = u0.blend(y0, y0.compare(VectorOperators.GT, u0));
       FloatVector y1 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS + WIDTH);
       u1 = u1.blend(y1, y1.compare(VectorOperators.GT, u1));
+      FloatVector y2 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS + 2 * WIDTH);
+      u2 = u2.blend(y2, y2.compare(VectorOperators.GT, u2));
+      FloatVector y3 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS + 3 * WIDTH);
+      u3 = u3.blend(y3, y3.compare(VectorOperators.GT, u3));
     }
     t0.blend(u0, u0.compare(VectorOperators.GT, t0)).intoArray(top, topAt);
     t1.blend(u1, u1.compare(VectorOperators.GT, t1)).intoArray(top, topAt + WIDTH);
+    t2.blend(u2, u2.compare(VectorOperators.GT, t2)).intoArray(top, topAt + 2 * WIDTH);
+    t3.blend(u3, u3.compare(VectorOperators.GT, t3)).intoArray(top, topAt + 3 * WIDTH);
   }
 
   /// [#top], and notes the first key with the largest score where that rises.

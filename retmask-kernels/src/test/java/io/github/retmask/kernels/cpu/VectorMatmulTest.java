@@ -10,6 +10,7 @@ import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
@@ -199,5 +200,26 @@ class VectorMatmulTest {
       kernels.matmul(out, arena.floats("x", 60, 0), arena.floats("w", 70, 0), null);
       TensorAssert.assertThat("out", out.toFloats()).hasBits(new float[60 * 70]);
     }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"1, 1", "40, 1", "1, 301", "40, 301", "1, 513", "40, 513", "40, 1032"})
+  void aSumThatRoundsToMinusZeroStays(int n, int k) {
+    try (Kernels kernels = new VectorKernels(2);
+        TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
+      Tensor x = arena.floats("x", n, k);
+      Tensor w = arena.floats("w", 70, k);
+      Tensor out = arena.floats("out", n, 70);
+      x.copyFrom(filled(n * k, -1e-30f));
+      w.copyFrom(filled(70 * k, 1e-30f));
+      kernels.matmul(out, x, w, null);
+      TensorAssert.assertThat("out", out.toFloats()).hasBits(filled(n * 70, -0f));
+    }
+  }
+
+  private static float[] filled(int count, float value) {
+    float[] array = new float[count];
+    Arrays.fill(array, value);
+    return array;
   }
 }
