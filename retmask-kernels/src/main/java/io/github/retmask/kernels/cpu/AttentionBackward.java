@@ -15,10 +15,10 @@ import java.util.List;
 /// queries.
 ///
 /// A task takes some keys of one kv head and goes through the queries that see them, 192 at a time
-/// from the last ones on, and through the heads of its group. So dk and dv stay with the task; to dq the tasks add
-/// one after the other, by ascending key ([Turns]). From the last queries on, since all tasks see
-/// those: from the first ones on, a task would wait until the one before has come to where its own
-/// queries begin (a tenth of the time at T 2048, two threads).
+/// from the last ones on, and through the heads of its group. So dk and dv stay with the task; to dq
+/// the tasks add one after the other, by ascending key ([Turns]). From the last queries on, since all
+/// tasks see those: from the first ones on, a task would wait until the one before has come to where
+/// its own queries begin (a tenth of the time at T 2048, two threads).
 final class AttentionBackward {
   /// Queries that are added up one after the other for a head before those of the next: whole blocks
   /// of [AttentionCall#LANES] for vectors of any width, so that sums do not depend on it.
@@ -173,7 +173,8 @@ final class AttentionBackward {
           for (int i = 0; i < blocks; i++) {
             int first = together * TOGETHER + i * LANES;
             int step = ((last - together) * call.group() + h) * blocks + i;
-            if (first < length && call.attends(task.row, head)) {
+            boolean some = first < length && first + LANES > task.from;
+            if (some && call.attends(task.row, head)) {
               queries(head, first, step);
             }
             shared.turns.done(number, step + 1);

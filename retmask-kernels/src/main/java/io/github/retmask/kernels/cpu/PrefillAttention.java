@@ -13,9 +13,9 @@ import java.util.List;
 
 /// Attention of many queries of a row at a time, limited by arithmetic.
 ///
-/// A task takes some units of [AttentionCall#LANES] queries of one head, all of the same kv head; a block of keys and
-/// values is copied once for all of them. Per unit and block: `S^T = K Q^T`, softmax per lane,
-/// `out^T += V^T P^T`.
+/// A task takes some units of [AttentionCall#LANES] queries of one head, all of the same kv head; a
+/// block of keys and values is copied once for all of them. Per unit and block: `S^T = K Q^T`, softmax
+/// per lane, `out^T += V^T P^T`.
 final class PrefillAttention {
   /// Elements of a query that the units of a task have together: enough that copying keys and values
   /// costs little, and few enough for the second level of cache.
