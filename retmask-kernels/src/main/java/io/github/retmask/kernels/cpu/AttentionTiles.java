@@ -84,10 +84,6 @@ final class AttentionTiles {
     }
   }
 
-  private static FloatVector start(float[] c, int at, boolean resume) {
-    return resume ? FloatVector.fromArray(FLOAT, c, at) : FloatVector.zero(FLOAT);
-  }
-
   /// Three rows by two vectors.
   private static void three2(
       float[] a,
@@ -99,12 +95,20 @@ final class AttentionTiles {
       int cAt,
       int steps,
       boolean resume) {
-    FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + WIDTH, resume);
-    FloatVector s10 = start(c, cAt + COLUMNS, resume);
-    FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
-    FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
-    FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
+    FloatVector s00 = FloatVector.zero(FLOAT);
+    FloatVector s01 = FloatVector.zero(FLOAT);
+    FloatVector s10 = FloatVector.zero(FLOAT);
+    FloatVector s11 = FloatVector.zero(FLOAT);
+    FloatVector s20 = FloatVector.zero(FLOAT);
+    FloatVector s21 = FloatVector.zero(FLOAT);
+    if (resume) {
+      s00 = FloatVector.fromArray(FLOAT, c, cAt);
+      s01 = FloatVector.fromArray(FLOAT, c, cAt + WIDTH);
+      s10 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS);
+      s11 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + WIDTH);
+      s20 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS);
+      s21 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + WIDTH);
+    }
     int a1 = aAt + aRow;
     int a2 = aAt + 2 * aRow;
     for (int k = 0; k < steps; k++) {
@@ -139,15 +143,26 @@ final class AttentionTiles {
       int cAt,
       int steps,
       boolean resume) {
-    FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + WIDTH, resume);
-    FloatVector s02 = start(c, cAt + 2 * WIDTH, resume);
-    FloatVector s10 = start(c, cAt + COLUMNS, resume);
-    FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
-    FloatVector s12 = start(c, cAt + COLUMNS + 2 * WIDTH, resume);
-    FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
-    FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
-    FloatVector s22 = start(c, cAt + 2 * COLUMNS + 2 * WIDTH, resume);
+    FloatVector s00 = FloatVector.zero(FLOAT);
+    FloatVector s01 = FloatVector.zero(FLOAT);
+    FloatVector s02 = FloatVector.zero(FLOAT);
+    FloatVector s10 = FloatVector.zero(FLOAT);
+    FloatVector s11 = FloatVector.zero(FLOAT);
+    FloatVector s12 = FloatVector.zero(FLOAT);
+    FloatVector s20 = FloatVector.zero(FLOAT);
+    FloatVector s21 = FloatVector.zero(FLOAT);
+    FloatVector s22 = FloatVector.zero(FLOAT);
+    if (resume) {
+      s00 = FloatVector.fromArray(FLOAT, c, cAt);
+      s01 = FloatVector.fromArray(FLOAT, c, cAt + WIDTH);
+      s02 = FloatVector.fromArray(FLOAT, c, cAt + 2 * WIDTH);
+      s10 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS);
+      s11 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + WIDTH);
+      s12 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + 2 * WIDTH);
+      s20 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS);
+      s21 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + WIDTH);
+      s22 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + 2 * WIDTH);
+    }
     int a1 = aAt + aRow;
     int a2 = aAt + 2 * aRow;
     for (int k = 0; k < steps; k++) {
@@ -189,18 +204,32 @@ final class AttentionTiles {
       int cAt,
       int steps,
       boolean resume) {
-    FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + WIDTH, resume);
-    FloatVector s10 = start(c, cAt + COLUMNS, resume);
-    FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
-    FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
-    FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
-    FloatVector s30 = start(c, cAt + 3 * COLUMNS, resume);
-    FloatVector s31 = start(c, cAt + 3 * COLUMNS + WIDTH, resume);
-    FloatVector s40 = start(c, cAt + 4 * COLUMNS, resume);
-    FloatVector s41 = start(c, cAt + 4 * COLUMNS + WIDTH, resume);
-    FloatVector s50 = start(c, cAt + 5 * COLUMNS, resume);
-    FloatVector s51 = start(c, cAt + 5 * COLUMNS + WIDTH, resume);
+    FloatVector s00 = FloatVector.zero(FLOAT);
+    FloatVector s01 = FloatVector.zero(FLOAT);
+    FloatVector s10 = FloatVector.zero(FLOAT);
+    FloatVector s11 = FloatVector.zero(FLOAT);
+    FloatVector s20 = FloatVector.zero(FLOAT);
+    FloatVector s21 = FloatVector.zero(FLOAT);
+    FloatVector s30 = FloatVector.zero(FLOAT);
+    FloatVector s31 = FloatVector.zero(FLOAT);
+    FloatVector s40 = FloatVector.zero(FLOAT);
+    FloatVector s41 = FloatVector.zero(FLOAT);
+    FloatVector s50 = FloatVector.zero(FLOAT);
+    FloatVector s51 = FloatVector.zero(FLOAT);
+    if (resume) {
+      s00 = FloatVector.fromArray(FLOAT, c, cAt);
+      s01 = FloatVector.fromArray(FLOAT, c, cAt + WIDTH);
+      s10 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS);
+      s11 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + WIDTH);
+      s20 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS);
+      s21 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + WIDTH);
+      s30 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS);
+      s31 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS + WIDTH);
+      s40 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS);
+      s41 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS + WIDTH);
+      s50 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS);
+      s51 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS + WIDTH);
+    }
     int a1 = aAt + aRow;
     int a2 = aAt + 2 * aRow;
     int a3 = aAt + 3 * aRow;
@@ -245,30 +274,56 @@ final class AttentionTiles {
   /// Six rows by four vectors; rows of A lie a block of keys apart.
   private static void six4OfKeys(
       float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
-    FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + WIDTH, resume);
-    FloatVector s02 = start(c, cAt + 2 * WIDTH, resume);
-    FloatVector s03 = start(c, cAt + 3 * WIDTH, resume);
-    FloatVector s10 = start(c, cAt + COLUMNS, resume);
-    FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
-    FloatVector s12 = start(c, cAt + COLUMNS + 2 * WIDTH, resume);
-    FloatVector s13 = start(c, cAt + COLUMNS + 3 * WIDTH, resume);
-    FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
-    FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
-    FloatVector s22 = start(c, cAt + 2 * COLUMNS + 2 * WIDTH, resume);
-    FloatVector s23 = start(c, cAt + 2 * COLUMNS + 3 * WIDTH, resume);
-    FloatVector s30 = start(c, cAt + 3 * COLUMNS, resume);
-    FloatVector s31 = start(c, cAt + 3 * COLUMNS + WIDTH, resume);
-    FloatVector s32 = start(c, cAt + 3 * COLUMNS + 2 * WIDTH, resume);
-    FloatVector s33 = start(c, cAt + 3 * COLUMNS + 3 * WIDTH, resume);
-    FloatVector s40 = start(c, cAt + 4 * COLUMNS, resume);
-    FloatVector s41 = start(c, cAt + 4 * COLUMNS + WIDTH, resume);
-    FloatVector s42 = start(c, cAt + 4 * COLUMNS + 2 * WIDTH, resume);
-    FloatVector s43 = start(c, cAt + 4 * COLUMNS + 3 * WIDTH, resume);
-    FloatVector s50 = start(c, cAt + 5 * COLUMNS, resume);
-    FloatVector s51 = start(c, cAt + 5 * COLUMNS + WIDTH, resume);
-    FloatVector s52 = start(c, cAt + 5 * COLUMNS + 2 * WIDTH, resume);
-    FloatVector s53 = start(c, cAt + 5 * COLUMNS + 3 * WIDTH, resume);
+    FloatVector s00 = FloatVector.zero(FLOAT);
+    FloatVector s01 = FloatVector.zero(FLOAT);
+    FloatVector s02 = FloatVector.zero(FLOAT);
+    FloatVector s03 = FloatVector.zero(FLOAT);
+    FloatVector s10 = FloatVector.zero(FLOAT);
+    FloatVector s11 = FloatVector.zero(FLOAT);
+    FloatVector s12 = FloatVector.zero(FLOAT);
+    FloatVector s13 = FloatVector.zero(FLOAT);
+    FloatVector s20 = FloatVector.zero(FLOAT);
+    FloatVector s21 = FloatVector.zero(FLOAT);
+    FloatVector s22 = FloatVector.zero(FLOAT);
+    FloatVector s23 = FloatVector.zero(FLOAT);
+    FloatVector s30 = FloatVector.zero(FLOAT);
+    FloatVector s31 = FloatVector.zero(FLOAT);
+    FloatVector s32 = FloatVector.zero(FLOAT);
+    FloatVector s33 = FloatVector.zero(FLOAT);
+    FloatVector s40 = FloatVector.zero(FLOAT);
+    FloatVector s41 = FloatVector.zero(FLOAT);
+    FloatVector s42 = FloatVector.zero(FLOAT);
+    FloatVector s43 = FloatVector.zero(FLOAT);
+    FloatVector s50 = FloatVector.zero(FLOAT);
+    FloatVector s51 = FloatVector.zero(FLOAT);
+    FloatVector s52 = FloatVector.zero(FLOAT);
+    FloatVector s53 = FloatVector.zero(FLOAT);
+    if (resume) {
+      s00 = FloatVector.fromArray(FLOAT, c, cAt);
+      s01 = FloatVector.fromArray(FLOAT, c, cAt + WIDTH);
+      s02 = FloatVector.fromArray(FLOAT, c, cAt + 2 * WIDTH);
+      s03 = FloatVector.fromArray(FLOAT, c, cAt + 3 * WIDTH);
+      s10 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS);
+      s11 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + WIDTH);
+      s12 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + 2 * WIDTH);
+      s13 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + 3 * WIDTH);
+      s20 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS);
+      s21 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + WIDTH);
+      s22 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + 2 * WIDTH);
+      s23 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + 3 * WIDTH);
+      s30 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS);
+      s31 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS + WIDTH);
+      s32 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS + 2 * WIDTH);
+      s33 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS + 3 * WIDTH);
+      s40 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS);
+      s41 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS + WIDTH);
+      s42 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS + 2 * WIDTH);
+      s43 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS + 3 * WIDTH);
+      s50 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS);
+      s51 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS + WIDTH);
+      s52 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS + 2 * WIDTH);
+      s53 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS + 3 * WIDTH);
+    }
     for (int k = 0; k < steps; k++) {
       FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
       FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + WIDTH);
@@ -334,30 +389,56 @@ final class AttentionTiles {
   /// The same for rows of A that are as long as those of B: the distance must be a constant.
   private static void six4(
       float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
-    FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + WIDTH, resume);
-    FloatVector s02 = start(c, cAt + 2 * WIDTH, resume);
-    FloatVector s03 = start(c, cAt + 3 * WIDTH, resume);
-    FloatVector s10 = start(c, cAt + COLUMNS, resume);
-    FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
-    FloatVector s12 = start(c, cAt + COLUMNS + 2 * WIDTH, resume);
-    FloatVector s13 = start(c, cAt + COLUMNS + 3 * WIDTH, resume);
-    FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
-    FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
-    FloatVector s22 = start(c, cAt + 2 * COLUMNS + 2 * WIDTH, resume);
-    FloatVector s23 = start(c, cAt + 2 * COLUMNS + 3 * WIDTH, resume);
-    FloatVector s30 = start(c, cAt + 3 * COLUMNS, resume);
-    FloatVector s31 = start(c, cAt + 3 * COLUMNS + WIDTH, resume);
-    FloatVector s32 = start(c, cAt + 3 * COLUMNS + 2 * WIDTH, resume);
-    FloatVector s33 = start(c, cAt + 3 * COLUMNS + 3 * WIDTH, resume);
-    FloatVector s40 = start(c, cAt + 4 * COLUMNS, resume);
-    FloatVector s41 = start(c, cAt + 4 * COLUMNS + WIDTH, resume);
-    FloatVector s42 = start(c, cAt + 4 * COLUMNS + 2 * WIDTH, resume);
-    FloatVector s43 = start(c, cAt + 4 * COLUMNS + 3 * WIDTH, resume);
-    FloatVector s50 = start(c, cAt + 5 * COLUMNS, resume);
-    FloatVector s51 = start(c, cAt + 5 * COLUMNS + WIDTH, resume);
-    FloatVector s52 = start(c, cAt + 5 * COLUMNS + 2 * WIDTH, resume);
-    FloatVector s53 = start(c, cAt + 5 * COLUMNS + 3 * WIDTH, resume);
+    FloatVector s00 = FloatVector.zero(FLOAT);
+    FloatVector s01 = FloatVector.zero(FLOAT);
+    FloatVector s02 = FloatVector.zero(FLOAT);
+    FloatVector s03 = FloatVector.zero(FLOAT);
+    FloatVector s10 = FloatVector.zero(FLOAT);
+    FloatVector s11 = FloatVector.zero(FLOAT);
+    FloatVector s12 = FloatVector.zero(FLOAT);
+    FloatVector s13 = FloatVector.zero(FLOAT);
+    FloatVector s20 = FloatVector.zero(FLOAT);
+    FloatVector s21 = FloatVector.zero(FLOAT);
+    FloatVector s22 = FloatVector.zero(FLOAT);
+    FloatVector s23 = FloatVector.zero(FLOAT);
+    FloatVector s30 = FloatVector.zero(FLOAT);
+    FloatVector s31 = FloatVector.zero(FLOAT);
+    FloatVector s32 = FloatVector.zero(FLOAT);
+    FloatVector s33 = FloatVector.zero(FLOAT);
+    FloatVector s40 = FloatVector.zero(FLOAT);
+    FloatVector s41 = FloatVector.zero(FLOAT);
+    FloatVector s42 = FloatVector.zero(FLOAT);
+    FloatVector s43 = FloatVector.zero(FLOAT);
+    FloatVector s50 = FloatVector.zero(FLOAT);
+    FloatVector s51 = FloatVector.zero(FLOAT);
+    FloatVector s52 = FloatVector.zero(FLOAT);
+    FloatVector s53 = FloatVector.zero(FLOAT);
+    if (resume) {
+      s00 = FloatVector.fromArray(FLOAT, c, cAt);
+      s01 = FloatVector.fromArray(FLOAT, c, cAt + WIDTH);
+      s02 = FloatVector.fromArray(FLOAT, c, cAt + 2 * WIDTH);
+      s03 = FloatVector.fromArray(FLOAT, c, cAt + 3 * WIDTH);
+      s10 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS);
+      s11 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + WIDTH);
+      s12 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + 2 * WIDTH);
+      s13 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + 3 * WIDTH);
+      s20 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS);
+      s21 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + WIDTH);
+      s22 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + 2 * WIDTH);
+      s23 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + 3 * WIDTH);
+      s30 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS);
+      s31 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS + WIDTH);
+      s32 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS + 2 * WIDTH);
+      s33 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS + 3 * WIDTH);
+      s40 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS);
+      s41 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS + WIDTH);
+      s42 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS + 2 * WIDTH);
+      s43 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS + 3 * WIDTH);
+      s50 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS);
+      s51 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS + WIDTH);
+      s52 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS + 2 * WIDTH);
+      s53 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS + 3 * WIDTH);
+    }
     for (int k = 0; k < steps; k++) {
       FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
       FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + WIDTH);

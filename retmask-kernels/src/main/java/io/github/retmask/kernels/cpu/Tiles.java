@@ -14,9 +14,11 @@ import jdk.incubator.vector.FloatVector;
 /// other: with some garbage collectors it loads all six first, spills, and takes twice as long. With
 /// the 32 registers of AVX-512 and NEON it is twelve rows by two vectors, of which a last tile may
 /// need four. The elements of A of a step lie side by side, so that one index serves them. Rows are
-/// written out by hand because vectors in an array would be boxed. All operands are heap arrays and
-/// run with a stride the compiler knows, so that few bounds checks are left: two for all stores, two
-/// in a loop of twelve by two for all of A, none in the others.
+/// written out by hand because vectors in an array would be boxed. Where chains resume, C is loaded in
+/// one branch, not by a method that returns either start: where the compiler leaves that a call, all
+/// sums of the loop are boxed. All operands are heap arrays and run with a stride the compiler knows,
+/// so that few bounds checks are left: two for all stores, two in a loop of twelve by two for all of A,
+/// none in the others.
 final class Tiles {
   private static final boolean SIXTEEN_REGISTERS = WIDTH == 8;
 
@@ -63,22 +65,29 @@ final class Tiles {
     }
   }
 
-  private static FloatVector start(float[] c, int at, boolean resume) {
-    return resume ? FloatVector.fromArray(FLOAT, c, at) : FloatVector.zero(FLOAT);
-  }
-
   /// Three rows by three vectors.
   private static void three(
       float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
-    FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + WIDTH, resume);
-    FloatVector s02 = start(c, cAt + 2 * WIDTH, resume);
-    FloatVector s10 = start(c, cAt + COLUMNS, resume);
-    FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
-    FloatVector s12 = start(c, cAt + COLUMNS + 2 * WIDTH, resume);
-    FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
-    FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
-    FloatVector s22 = start(c, cAt + 2 * COLUMNS + 2 * WIDTH, resume);
+    FloatVector s00 = FloatVector.zero(FLOAT);
+    FloatVector s01 = FloatVector.zero(FLOAT);
+    FloatVector s02 = FloatVector.zero(FLOAT);
+    FloatVector s10 = FloatVector.zero(FLOAT);
+    FloatVector s11 = FloatVector.zero(FLOAT);
+    FloatVector s12 = FloatVector.zero(FLOAT);
+    FloatVector s20 = FloatVector.zero(FLOAT);
+    FloatVector s21 = FloatVector.zero(FLOAT);
+    FloatVector s22 = FloatVector.zero(FLOAT);
+    if (resume) {
+      s00 = FloatVector.fromArray(FLOAT, c, cAt);
+      s01 = FloatVector.fromArray(FLOAT, c, cAt + WIDTH);
+      s02 = FloatVector.fromArray(FLOAT, c, cAt + 2 * WIDTH);
+      s10 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS);
+      s11 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + WIDTH);
+      s12 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + 2 * WIDTH);
+      s20 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS);
+      s21 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + WIDTH);
+      s22 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + 2 * WIDTH);
+    }
     // Three elements of A a step; COLUMNS is three times WIDTH.
     for (int i = 0; i < 3 * steps; i += 3) {
       FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + i * WIDTH);
@@ -112,30 +121,56 @@ final class Tiles {
   /// few instructions beside the multiply-adds, which a processor of four a cycle waits for.
   private static void twelve(
       float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
-    FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + WIDTH, resume);
-    FloatVector s10 = start(c, cAt + COLUMNS, resume);
-    FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
-    FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
-    FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
-    FloatVector s30 = start(c, cAt + 3 * COLUMNS, resume);
-    FloatVector s31 = start(c, cAt + 3 * COLUMNS + WIDTH, resume);
-    FloatVector s40 = start(c, cAt + 4 * COLUMNS, resume);
-    FloatVector s41 = start(c, cAt + 4 * COLUMNS + WIDTH, resume);
-    FloatVector s50 = start(c, cAt + 5 * COLUMNS, resume);
-    FloatVector s51 = start(c, cAt + 5 * COLUMNS + WIDTH, resume);
-    FloatVector s60 = start(c, cAt + 6 * COLUMNS, resume);
-    FloatVector s61 = start(c, cAt + 6 * COLUMNS + WIDTH, resume);
-    FloatVector s70 = start(c, cAt + 7 * COLUMNS, resume);
-    FloatVector s71 = start(c, cAt + 7 * COLUMNS + WIDTH, resume);
-    FloatVector s80 = start(c, cAt + 8 * COLUMNS, resume);
-    FloatVector s81 = start(c, cAt + 8 * COLUMNS + WIDTH, resume);
-    FloatVector s90 = start(c, cAt + 9 * COLUMNS, resume);
-    FloatVector s91 = start(c, cAt + 9 * COLUMNS + WIDTH, resume);
-    FloatVector sa0 = start(c, cAt + 10 * COLUMNS, resume);
-    FloatVector sa1 = start(c, cAt + 10 * COLUMNS + WIDTH, resume);
-    FloatVector sb0 = start(c, cAt + 11 * COLUMNS, resume);
-    FloatVector sb1 = start(c, cAt + 11 * COLUMNS + WIDTH, resume);
+    FloatVector s00 = FloatVector.zero(FLOAT);
+    FloatVector s01 = FloatVector.zero(FLOAT);
+    FloatVector s10 = FloatVector.zero(FLOAT);
+    FloatVector s11 = FloatVector.zero(FLOAT);
+    FloatVector s20 = FloatVector.zero(FLOAT);
+    FloatVector s21 = FloatVector.zero(FLOAT);
+    FloatVector s30 = FloatVector.zero(FLOAT);
+    FloatVector s31 = FloatVector.zero(FLOAT);
+    FloatVector s40 = FloatVector.zero(FLOAT);
+    FloatVector s41 = FloatVector.zero(FLOAT);
+    FloatVector s50 = FloatVector.zero(FLOAT);
+    FloatVector s51 = FloatVector.zero(FLOAT);
+    FloatVector s60 = FloatVector.zero(FLOAT);
+    FloatVector s61 = FloatVector.zero(FLOAT);
+    FloatVector s70 = FloatVector.zero(FLOAT);
+    FloatVector s71 = FloatVector.zero(FLOAT);
+    FloatVector s80 = FloatVector.zero(FLOAT);
+    FloatVector s81 = FloatVector.zero(FLOAT);
+    FloatVector s90 = FloatVector.zero(FLOAT);
+    FloatVector s91 = FloatVector.zero(FLOAT);
+    FloatVector sa0 = FloatVector.zero(FLOAT);
+    FloatVector sa1 = FloatVector.zero(FLOAT);
+    FloatVector sb0 = FloatVector.zero(FLOAT);
+    FloatVector sb1 = FloatVector.zero(FLOAT);
+    if (resume) {
+      s00 = FloatVector.fromArray(FLOAT, c, cAt);
+      s01 = FloatVector.fromArray(FLOAT, c, cAt + WIDTH);
+      s10 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS);
+      s11 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + WIDTH);
+      s20 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS);
+      s21 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + WIDTH);
+      s30 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS);
+      s31 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS + WIDTH);
+      s40 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS);
+      s41 = FloatVector.fromArray(FLOAT, c, cAt + 4 * COLUMNS + WIDTH);
+      s50 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS);
+      s51 = FloatVector.fromArray(FLOAT, c, cAt + 5 * COLUMNS + WIDTH);
+      s60 = FloatVector.fromArray(FLOAT, c, cAt + 6 * COLUMNS);
+      s61 = FloatVector.fromArray(FLOAT, c, cAt + 6 * COLUMNS + WIDTH);
+      s70 = FloatVector.fromArray(FLOAT, c, cAt + 7 * COLUMNS);
+      s71 = FloatVector.fromArray(FLOAT, c, cAt + 7 * COLUMNS + WIDTH);
+      s80 = FloatVector.fromArray(FLOAT, c, cAt + 8 * COLUMNS);
+      s81 = FloatVector.fromArray(FLOAT, c, cAt + 8 * COLUMNS + WIDTH);
+      s90 = FloatVector.fromArray(FLOAT, c, cAt + 9 * COLUMNS);
+      s91 = FloatVector.fromArray(FLOAT, c, cAt + 9 * COLUMNS + WIDTH);
+      sa0 = FloatVector.fromArray(FLOAT, c, cAt + 10 * COLUMNS);
+      sa1 = FloatVector.fromArray(FLOAT, c, cAt + 10 * COLUMNS + WIDTH);
+      sb0 = FloatVector.fromArray(FLOAT, c, cAt + 11 * COLUMNS);
+      sb1 = FloatVector.fromArray(FLOAT, c, cAt + 11 * COLUMNS + WIDTH);
+    }
     int i = aAt;
     for (int j = bAt; j < bAt + steps * COLUMNS; j += 2 * COLUMNS) {
       FloatVector b0 = FloatVector.fromArray(FLOAT, b, j);
@@ -245,14 +280,24 @@ final class Tiles {
   /// The first four rows of a tile of twelve.
   private static void four(
       float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
-    FloatVector s00 = start(c, cAt, resume);
-    FloatVector s01 = start(c, cAt + WIDTH, resume);
-    FloatVector s10 = start(c, cAt + COLUMNS, resume);
-    FloatVector s11 = start(c, cAt + COLUMNS + WIDTH, resume);
-    FloatVector s20 = start(c, cAt + 2 * COLUMNS, resume);
-    FloatVector s21 = start(c, cAt + 2 * COLUMNS + WIDTH, resume);
-    FloatVector s30 = start(c, cAt + 3 * COLUMNS, resume);
-    FloatVector s31 = start(c, cAt + 3 * COLUMNS + WIDTH, resume);
+    FloatVector s00 = FloatVector.zero(FLOAT);
+    FloatVector s01 = FloatVector.zero(FLOAT);
+    FloatVector s10 = FloatVector.zero(FLOAT);
+    FloatVector s11 = FloatVector.zero(FLOAT);
+    FloatVector s20 = FloatVector.zero(FLOAT);
+    FloatVector s21 = FloatVector.zero(FLOAT);
+    FloatVector s30 = FloatVector.zero(FLOAT);
+    FloatVector s31 = FloatVector.zero(FLOAT);
+    if (resume) {
+      s00 = FloatVector.fromArray(FLOAT, c, cAt);
+      s01 = FloatVector.fromArray(FLOAT, c, cAt + WIDTH);
+      s10 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS);
+      s11 = FloatVector.fromArray(FLOAT, c, cAt + COLUMNS + WIDTH);
+      s20 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS);
+      s21 = FloatVector.fromArray(FLOAT, c, cAt + 2 * COLUMNS + WIDTH);
+      s30 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS);
+      s31 = FloatVector.fromArray(FLOAT, c, cAt + 3 * COLUMNS + WIDTH);
+    }
     for (int k = 0; k < steps; k++) {
       FloatVector b0 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS);
       FloatVector b1 = FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS + WIDTH);
@@ -282,9 +327,14 @@ final class Tiles {
   /// One row, by as many vectors as the others.
   private static void one(
       float[] a, int aAt, float[] b, int bAt, float[] c, int cAt, int steps, boolean resume) {
-    FloatVector s0 = start(c, cAt, resume);
-    FloatVector s1 = start(c, cAt + WIDTH, resume);
-    FloatVector s2 = VECTORS == 3 ? start(c, cAt + 2 * WIDTH, resume) : s1;
+    FloatVector s0 = FloatVector.zero(FLOAT);
+    FloatVector s1 = FloatVector.zero(FLOAT);
+    FloatVector s2 = FloatVector.zero(FLOAT);
+    if (resume) {
+      s0 = FloatVector.fromArray(FLOAT, c, cAt);
+      s1 = FloatVector.fromArray(FLOAT, c, cAt + WIDTH);
+      s2 = VECTORS == 3 ? FloatVector.fromArray(FLOAT, c, cAt + 2 * WIDTH) : s2;
+    }
     for (int k = 0; k < steps; k++) {
       FloatVector x0 = FloatVector.broadcast(FLOAT, a[aAt + k * ROWS]);
       s0 = x0.fma(FloatVector.fromArray(FLOAT, b, bAt + k * COLUMNS), s0);
