@@ -4,6 +4,10 @@ import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
 import static io.github.retmask.kernels.cpu.Lanes.LE;
 import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
+import static jdk.incubator.vector.VectorOperators.ADD;
+import static jdk.incubator.vector.VectorOperators.FMA;
+import static jdk.incubator.vector.VectorOperators.MUL;
+import static jdk.incubator.vector.VectorOperators.SUB;
 
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;
@@ -64,14 +68,14 @@ final class DecodeTiles {
     FloatVector s7 = s0;
     for (int d = 0; d < headDim; d++) {
       FloatVector x = FloatVector.fromArray(SCORES, q, qAt + d * LANES);
-      s0 = element(k, at + d * 4L).fma(x, s0);
-      s1 = element(k, k1 + d * 4L).fma(x, s1);
-      s2 = element(k, k2 + d * 4L).fma(x, s2);
-      s3 = element(k, k3 + d * 4L).fma(x, s3);
-      s4 = element(k, k4 + d * 4L).fma(x, s4);
-      s5 = element(k, k5 + d * 4L).fma(x, s5);
-      s6 = element(k, k6 + d * 4L).fma(x, s6);
-      s7 = element(k, k7 + d * 4L).fma(x, s7);
+      s0 = element(k, at + d * 4L).lanewise(FMA, x, s0);
+      s1 = element(k, k1 + d * 4L).lanewise(FMA, x, s1);
+      s2 = element(k, k2 + d * 4L).lanewise(FMA, x, s2);
+      s3 = element(k, k3 + d * 4L).lanewise(FMA, x, s3);
+      s4 = element(k, k4 + d * 4L).lanewise(FMA, x, s4);
+      s5 = element(k, k5 + d * 4L).lanewise(FMA, x, s5);
+      s6 = element(k, k6 + d * 4L).lanewise(FMA, x, s6);
+      s7 = element(k, k7 + d * 4L).lanewise(FMA, x, s7);
     }
     s0.intoArray(scores, scoresAt);
     s1.intoArray(scores, scoresAt + COLUMNS);
@@ -89,7 +93,9 @@ final class DecodeTiles {
     MemorySegment k = OffHeap.cast(keys);
     FloatVector s = FloatVector.zero(SCORES);
     for (int d = 0; d < headDim; d++) {
-      s = element(k, at + d * 4L).fma(FloatVector.fromArray(SCORES, q, qAt + d * LANES), s);
+      s =
+          element(k, at + d * 4L)
+              .lanewise(FMA, FloatVector.fromArray(SCORES, q, qAt + d * LANES), s);
     }
     s.intoArray(scores, scoresAt);
   }
@@ -129,23 +135,36 @@ final class DecodeTiles {
     FloatVector smallest = broadcast(SoftmaxBlock.SMALLEST);
     FloatVector zero = broadcast(0f);
     for (int k = 0; k < keys * COLUMNS; k += 2 * COLUMNS) {
-      FloatVector x0 = FloatVector.fromArray(SCORES, scores, at + k).sub(highest);
-      FloatVector x1 = FloatVector.fromArray(SCORES, scores, at + k + COLUMNS).sub(highest);
-      FloatVector shifted0 = x0.fma(log2e, round);
-      FloatVector shifted1 = x1.fma(log2e, round);
-      FloatVector n0 = shifted0.sub(round);
-      FloatVector n1 = shifted1.sub(round);
-      FloatVector r0 = n0.fma(ln2Low, n0.fma(ln2High, x0));
-      FloatVector r1 = n1.fma(ln2Low, n1.fma(ln2High, x1));
-      FloatVector e0 = r0.fma(c6, c5).fma(r0, c4).fma(r0, c3).fma(r0, c2).fma(r0, one).fma(r0, one);
-      FloatVector e1 = r1.fma(c6, c5).fma(r1, c4).fma(r1, c3).fma(r1, c2).fma(r1, one).fma(r1, one);
+      FloatVector x0 = FloatVector.fromArray(SCORES, scores, at + k).lanewise(SUB, highest);
+      FloatVector x1 =
+          FloatVector.fromArray(SCORES, scores, at + k + COLUMNS).lanewise(SUB, highest);
+      FloatVector shifted0 = x0.lanewise(FMA, log2e, round);
+      FloatVector shifted1 = x1.lanewise(FMA, log2e, round);
+      FloatVector n0 = shifted0.lanewise(SUB, round);
+      FloatVector n1 = shifted1.lanewise(SUB, round);
+      FloatVector r0 = n0.lanewise(FMA, ln2Low, n0.lanewise(FMA, ln2High, x0));
+      FloatVector r1 = n1.lanewise(FMA, ln2Low, n1.lanewise(FMA, ln2High, x1));
+      FloatVector e0 =
+          r0.lanewise(FMA, c6, c5)
+              .lanewise(FMA, r0, c4)
+              .lanewise(FMA, r0, c3)
+              .lanewise(FMA, r0, c2)
+              .lanewise(FMA, r0, one)
+              .lanewise(FMA, r0, one);
+      FloatVector e1 =
+          r1.lanewise(FMA, c6, c5)
+              .lanewise(FMA, r1, c4)
+              .lanewise(FMA, r1, c3)
+              .lanewise(FMA, r1, c2)
+              .lanewise(FMA, r1, one)
+              .lanewise(FMA, r1, one);
       IntVector power0 = shifted0.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
       IntVector power1 = shifted1.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
-      FloatVector w0 = e0.mul(power0.reinterpretAsFloats());
-      FloatVector w1 = e1.mul(power1.reinterpretAsFloats());
+      FloatVector w0 = e0.lanewise(MUL, power0.reinterpretAsFloats());
+      FloatVector w1 = e1.lanewise(MUL, power1.reinterpretAsFloats());
       w0 = w0.blend(zero, x0.compare(VectorOperators.LT, smallest));
       w1 = w1.blend(zero, x1.compare(VectorOperators.LT, smallest));
-      sum = sum.add(w0).add(w1);
+      sum = sum.lanewise(ADD, w0).lanewise(ADD, w1);
       w0.intoArray(scores, at + k);
       w1.intoArray(scores, at + k + COLUMNS);
     }
@@ -210,17 +229,17 @@ final class DecodeTiles {
       FloatVector x0 = vector(v, at + k * rowBytes);
       FloatVector x1 = vector(v, at + k * rowBytes + 4 * WIDTH);
       FloatVector w0 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS]);
-      s00 = w0.fma(x0, s00);
-      s01 = w0.fma(x1, s01);
+      s00 = w0.lanewise(FMA, x0, s00);
+      s01 = w0.lanewise(FMA, x1, s01);
       FloatVector w1 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 1]);
-      s10 = w1.fma(x0, s10);
-      s11 = w1.fma(x1, s11);
+      s10 = w1.lanewise(FMA, x0, s10);
+      s11 = w1.lanewise(FMA, x1, s11);
       FloatVector w2 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 2]);
-      s20 = w2.fma(x0, s20);
-      s21 = w2.fma(x1, s21);
+      s20 = w2.lanewise(FMA, x0, s20);
+      s21 = w2.lanewise(FMA, x1, s21);
       FloatVector w3 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 3]);
-      s30 = w3.fma(x0, s30);
-      s31 = w3.fma(x1, s31);
+      s30 = w3.lanewise(FMA, x0, s30);
+      s31 = w3.lanewise(FMA, x1, s31);
     }
     s00.intoArray(out, outAt);
     s01.intoArray(out, outAt + WIDTH);
@@ -253,10 +272,10 @@ final class DecodeTiles {
     FloatVector s3 = FloatVector.fromArray(FLOAT, out, out3);
     for (int k = 0; k < keys; k++) {
       FloatVector x = vector(v, at + k * rowBytes);
-      s0 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS]).fma(x, s0);
-      s1 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 1]).fma(x, s1);
-      s2 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 2]).fma(x, s2);
-      s3 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 3]).fma(x, s3);
+      s0 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS]).lanewise(FMA, x, s0);
+      s1 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 1]).lanewise(FMA, x, s1);
+      s2 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 2]).lanewise(FMA, x, s2);
+      s3 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 3]).lanewise(FMA, x, s3);
     }
     s0.intoArray(out, outAt);
     s1.intoArray(out, out1);
@@ -271,7 +290,7 @@ final class DecodeTiles {
     FloatVector w = FloatVector.broadcast(FLOAT, weight);
     int whole = headDim & -WIDTH;
     for (int d = 0; d < whole; d += WIDTH) {
-      w.fma(vector(v, at + d * 4L), FloatVector.fromArray(FLOAT, out, outAt + d))
+      w.lanewise(FMA, vector(v, at + d * 4L), FloatVector.fromArray(FLOAT, out, outAt + d))
           .intoArray(out, outAt + d);
     }
     tail(v, at, weight, out, outAt, whole, headDim);

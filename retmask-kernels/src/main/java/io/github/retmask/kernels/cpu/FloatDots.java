@@ -1,5 +1,7 @@
 package io.github.retmask.kernels.cpu;
 
+import static jdk.incubator.vector.VectorOperators.FMA;
+
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorSpecies;
@@ -34,13 +36,13 @@ final class FloatDots extends StoredRowDots {
       for (int i = lane; i < inner; i += CHAINS) {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
         FloatVector w0 = load(w, at + i * 4L);
-        s00 = w0.fma(x0, s00);
+        s00 = w0.lanewise(FMA, x0, s00);
         FloatVector w1 = load(w, at1 + i * 4L);
-        s01 = w1.fma(x0, s01);
+        s01 = w1.lanewise(FMA, x0, s01);
         FloatVector w2 = load(w, at2 + i * 4L);
-        s02 = w2.fma(x0, s02);
+        s02 = w2.lanewise(FMA, x0, s02);
         FloatVector w3 = load(w, at3 + i * 4L);
-        s03 = w3.fma(x0, s03);
+        s03 = w3.lanewise(FMA, x0, s03);
       }
       s00.intoArray(sums, sumsAt + lane);
       s01.intoArray(sums, sumsAt + lane + 8);
@@ -76,17 +78,17 @@ final class FloatDots extends StoredRowDots {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
         FloatVector x1 = FloatVector.fromArray(SPECIES, x, xAt + inner + i);
         FloatVector w0 = load(w, at + i * 4L);
-        s00 = w0.fma(x0, s00);
-        s10 = w0.fma(x1, s10);
+        s00 = w0.lanewise(FMA, x0, s00);
+        s10 = w0.lanewise(FMA, x1, s10);
         FloatVector w1 = load(w, at1 + i * 4L);
-        s01 = w1.fma(x0, s01);
-        s11 = w1.fma(x1, s11);
+        s01 = w1.lanewise(FMA, x0, s01);
+        s11 = w1.lanewise(FMA, x1, s11);
         FloatVector w2 = load(w, at2 + i * 4L);
-        s02 = w2.fma(x0, s02);
-        s12 = w2.fma(x1, s12);
+        s02 = w2.lanewise(FMA, x0, s02);
+        s12 = w2.lanewise(FMA, x1, s12);
         FloatVector w3 = load(w, at3 + i * 4L);
-        s03 = w3.fma(x0, s03);
-        s13 = w3.fma(x1, s13);
+        s03 = w3.lanewise(FMA, x0, s03);
+        s13 = w3.lanewise(FMA, x1, s13);
       }
       s00.intoArray(sums, sumsAt + lane);
       s01.intoArray(sums, sumsAt + lane + 8);

@@ -1,5 +1,7 @@
 package io.github.retmask.kernels.cpu;
 
+import static jdk.incubator.vector.VectorOperators.FMA;
+
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
@@ -8,6 +10,10 @@ import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 
 /// The vector width of this machine and the arithmetic whose bits must not depend on it.
+///
+/// Kernels whose loops carry sums call `lanewise(FMA, y, z)`, not `fma(y, z)`: within `fma` the compiler
+/// knows the types of vectors from a profile that all code of the JVM shares, and boxes the sums of
+/// a large loop where that has seen vectors of another width.
 final class Lanes {
   /// System property that forces a width in bits: 128, 256 or 512.
   static final String BITS_PROPERTY = "retmask.vector.bits";
@@ -76,7 +82,7 @@ final class Lanes {
       for (int i = part; i < full; i += VIRTUAL) {
         sum =
             FloatVector.fromArray(FLOAT, a, aAt + i)
-                .fma(FloatVector.fromArray(FLOAT, b, bAt + i), sum);
+                .lanewise(FMA, FloatVector.fromArray(FLOAT, b, bAt + i), sum);
       }
       sum.intoArray(lanes, part);
     }

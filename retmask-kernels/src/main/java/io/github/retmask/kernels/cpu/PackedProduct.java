@@ -1,5 +1,7 @@
 package io.github.retmask.kernels.cpu;
 
+import static jdk.incubator.vector.VectorOperators.ADD;
+
 import java.lang.foreign.MemorySegment;
 import java.util.List;
 import jdk.incubator.vector.FloatVector;
@@ -32,8 +34,8 @@ record PackedProduct(
   /// Columns of a block of C at most, a multiple of every tile's.
   private static final int WIDTH = 192;
 
-  /// Floats of an operand that are packed at once, 16 MiB.
-  private static final long PACKED = 1 << 22;
+  /// Floats of an operand that are packed at once, 8 MiB.
+  private static final long PACKED = 1 << 21;
 
   /// Multiply-adds below which a second thread is not worth waking, some 5 microseconds.
   private static final long SMALL = 1 << 18;
@@ -63,7 +65,7 @@ record PackedProduct(
   /// @param products alike in `a`, `m`, `layout` and whether columns of B are stored as rows
   static void run(WorkerPool pool, List<PackedProduct> products) {
     PackedProduct any = products.getFirst();
-    long rows = Math.max(ROWS, any.atOnce() / ROWS * ROWS);
+    int rows = any.atOnce(any.m, ROWS, Tiles.ROWS);
     for (long m0 = 0; m0 < any.m; m0 += rows) {
       int some = (int) Math.min(rows, any.m - m0);
       float[] packedA = any.packA(pool, m0, some);
@@ -77,14 +79,19 @@ record PackedProduct(
     }
   }
 
-  /// Lines of an operand that are packed at once.
-  private int atOnce() {
-    return (int) Math.min(Integer.MAX_VALUE / 2, PACKED / Math.max(1, layout.inner()));
+  /// Lines of an operand that are packed at once: parts of about the same size.
+  ///
+  /// @param least lines that are worth a part
+  /// @param multiple of which parts are, the last one aside
+  private int atOnce(long lines, int least, int multiple) {
+    long most = Math.max(least, PACKED / Math.max(1, layout.inner()));
+    long parts = Math.max(1, Math.ceilDiv(lines, most));
+    return roundUp((int) Math.ceilDiv(lines, parts), multiple);
   }
 
   /// Rows from m0 on and all columns, which all threads pack together.
   private void multiplyShared(WorkerPool pool, float[] packedA, long m0, int rows) {
-    int columns = Math.max(WIDTH, atOnce() / WIDTH * WIDTH);
+    int columns = atOnce(n, WIDTH, Tiles.COLUMNS);
     for (int n0 = 0; n0 < n; n0 += Math.min(columns, n - n0)) {
       int wide = Math.min(columns, n - n0);
       multiply(pool, packedA, m0, rows, packB(pool, n0, wide), n0, wide);
@@ -338,7 +345,7 @@ record PackedProduct(
       for (int i = 0; i < Tiles.COLUMNS; i += Lanes.WIDTH) {
         FloatVector sum = sum(sums, line + i, size);
         if (bias != null) {
-          sum = sum.add(FloatVector.fromArray(Lanes.FLOAT, bias, column + i));
+          sum = sum.lanewise(ADD, FloatVector.fromArray(Lanes.FLOAT, bias, column + i));
         }
         sum.intoMemorySegment(memory, to + 4L * i, Lanes.LE);
       }
@@ -371,14 +378,14 @@ record PackedProduct(
     if (layout.chains() == 1) {
       return FloatVector.fromArray(Lanes.FLOAT, sums, at);
     }
-    FloatVector even = pair(sums, at, size).add(pair(sums, at + 2 * size, size));
-    FloatVector odd = pair(sums, at + size, size).add(pair(sums, at + 3 * size, size));
-    return even.add(odd);
+    FloatVector even = pair(sums, at, size).lanewise(ADD, pair(sums, at + 2 * size, size));
+    FloatVector odd = pair(sums, at + size, size).lanewise(ADD, pair(sums, at + 3 * size, size));
+    return even.lanewise(ADD, odd);
   }
 
   /// A chain and the fourth after it.
   private static FloatVector pair(float[] sums, int at, int size) {
     return FloatVector.fromArray(Lanes.FLOAT, sums, at)
-        .add(FloatVector.fromArray(Lanes.FLOAT, sums, at + 4 * size));
+        .lanewise(ADD, FloatVector.fromArray(Lanes.FLOAT, sums, at + 4 * size));
   }
 }

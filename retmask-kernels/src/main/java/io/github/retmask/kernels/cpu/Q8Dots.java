@@ -1,7 +1,10 @@
 package io.github.retmask.kernels.cpu;
 
 import static io.github.retmask.kernels.cpu.Lanes.LE;
+import static jdk.incubator.vector.VectorOperators.ADD;
 import static jdk.incubator.vector.VectorOperators.B2F;
+import static jdk.incubator.vector.VectorOperators.FMA;
+import static jdk.incubator.vector.VectorOperators.MUL;
 
 import io.github.retmask.tensor.DType;
 import java.lang.foreign.MemorySegment;
@@ -59,55 +62,59 @@ final class Q8Dots extends GroupDots {
         s00 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0, LE).convertShape(B2F, SPECIES, 0))
-                .mul(d0)
-                .fma(x0, s00);
+                .lanewise(MUL, d0)
+                .lanewise(FMA, x0, s00);
         s10 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1, LE).convertShape(B2F, SPECIES, 0))
-                .mul(d1)
-                .fma(x0, s10);
+                .lanewise(MUL, d1)
+                .lanewise(FMA, x0, s10);
         FloatVector x1 = LongVector.broadcast(LONGS, x[i + 1]).reinterpretAsFloats();
         s01 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 16, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d0)
-                .fma(x1, s01);
+                .lanewise(MUL, d0)
+                .lanewise(FMA, x1, s01);
         s11 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 16, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d1)
-                .fma(x1, s11);
+                .lanewise(MUL, d1)
+                .lanewise(FMA, x1, s11);
         FloatVector x2 = LongVector.broadcast(LONGS, x[i + 2]).reinterpretAsFloats();
         s02 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 32, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d0)
-                .fma(x2, s02);
+                .lanewise(MUL, d0)
+                .lanewise(FMA, x2, s02);
         s12 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 32, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d1)
-                .fma(x2, s12);
+                .lanewise(MUL, d1)
+                .lanewise(FMA, x2, s12);
         FloatVector x3 = LongVector.broadcast(LONGS, x[i + 3]).reinterpretAsFloats();
         s03 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 48, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d0)
-                .fma(x3, s03);
+                .lanewise(MUL, d0)
+                .lanewise(FMA, x3, s03);
         s13 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 48, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d1)
-                .fma(x3, s13);
+                .lanewise(MUL, d1)
+                .lanewise(FMA, x3, s13);
       }
-      s00.add(s02).add(s01.add(s03)).intoArray(sums, sumsAt + part + 0);
-      s10.add(s12).add(s11.add(s13)).intoArray(sums, sumsAt + part + 16);
+      s00.lanewise(ADD, s02)
+          .lanewise(ADD, s01.lanewise(ADD, s03))
+          .intoArray(sums, sumsAt + part + 0);
+      s10.lanewise(ADD, s12)
+          .lanewise(ADD, s11.lanewise(ADD, s13))
+          .intoArray(sums, sumsAt + part + 16);
     }
   }
 
@@ -159,68 +166,76 @@ final class Q8Dots extends GroupDots {
         FloatVector w00 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0, LE).convertShape(B2F, SPECIES, 0))
-                .mul(d0);
-        s00 = w00.fma(x0, s00);
-        t00 = w00.fma(y0, t00);
+                .lanewise(MUL, d0);
+        s00 = w00.lanewise(FMA, x0, s00);
+        t00 = w00.lanewise(FMA, y0, t00);
         FloatVector w10 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1, LE).convertShape(B2F, SPECIES, 0))
-                .mul(d1);
-        s10 = w10.fma(x0, s10);
-        t10 = w10.fma(y0, t10);
+                .lanewise(MUL, d1);
+        s10 = w10.lanewise(FMA, x0, s10);
+        t10 = w10.lanewise(FMA, y0, t10);
         FloatVector x1 = LongVector.broadcast(LONGS, x[i + 1]).reinterpretAsFloats();
         FloatVector y1 = LongVector.broadcast(LONGS, x[j + 1]).reinterpretAsFloats();
         FloatVector w01 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 16, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d0);
-        s01 = w01.fma(x1, s01);
-        t01 = w01.fma(y1, t01);
+                .lanewise(MUL, d0);
+        s01 = w01.lanewise(FMA, x1, s01);
+        t01 = w01.lanewise(FMA, y1, t01);
         FloatVector w11 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 16, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d1);
-        s11 = w11.fma(x1, s11);
-        t11 = w11.fma(y1, t11);
+                .lanewise(MUL, d1);
+        s11 = w11.lanewise(FMA, x1, s11);
+        t11 = w11.lanewise(FMA, y1, t11);
         FloatVector x2 = LongVector.broadcast(LONGS, x[i + 2]).reinterpretAsFloats();
         FloatVector y2 = LongVector.broadcast(LONGS, x[j + 2]).reinterpretAsFloats();
         FloatVector w02 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 32, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d0);
-        s02 = w02.fma(x2, s02);
-        t02 = w02.fma(y2, t02);
+                .lanewise(MUL, d0);
+        s02 = w02.lanewise(FMA, x2, s02);
+        t02 = w02.lanewise(FMA, y2, t02);
         FloatVector w12 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 32, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d1);
-        s12 = w12.fma(x2, s12);
-        t12 = w12.fma(y2, t12);
+                .lanewise(MUL, d1);
+        s12 = w12.lanewise(FMA, x2, s12);
+        t12 = w12.lanewise(FMA, y2, t12);
         FloatVector x3 = LongVector.broadcast(LONGS, x[i + 3]).reinterpretAsFloats();
         FloatVector y3 = LongVector.broadcast(LONGS, x[j + 3]).reinterpretAsFloats();
         FloatVector w03 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p0 + 48, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d0);
-        s03 = w03.fma(x3, s03);
-        t03 = w03.fma(y3, t03);
+                .lanewise(MUL, d0);
+        s03 = w03.lanewise(FMA, x3, s03);
+        t03 = w03.lanewise(FMA, y3, t03);
         FloatVector w13 =
             ((FloatVector)
                     ByteVector.fromMemorySegment(BYTES, w, p1 + 48, LE)
                         .convertShape(B2F, SPECIES, 0))
-                .mul(d1);
-        s13 = w13.fma(x3, s13);
-        t13 = w13.fma(y3, t13);
+                .lanewise(MUL, d1);
+        s13 = w13.lanewise(FMA, x3, s13);
+        t13 = w13.lanewise(FMA, y3, t13);
       }
-      s00.add(s02).add(s01.add(s03)).intoArray(sums, sumsAt + part + 0);
-      s10.add(s12).add(s11.add(s13)).intoArray(sums, sumsAt + part + 16);
-      t00.add(t02).add(t01.add(t03)).intoArray(sums, sumsAt + part + 32);
-      t10.add(t12).add(t11.add(t13)).intoArray(sums, sumsAt + part + 48);
+      s00.lanewise(ADD, s02)
+          .lanewise(ADD, s01.lanewise(ADD, s03))
+          .intoArray(sums, sumsAt + part + 0);
+      s10.lanewise(ADD, s12)
+          .lanewise(ADD, s11.lanewise(ADD, s13))
+          .intoArray(sums, sumsAt + part + 16);
+      t00.lanewise(ADD, t02)
+          .lanewise(ADD, t01.lanewise(ADD, t03))
+          .intoArray(sums, sumsAt + part + 32);
+      t10.lanewise(ADD, t12)
+          .lanewise(ADD, t11.lanewise(ADD, t13))
+          .intoArray(sums, sumsAt + part + 48);
     }
   }
 }

@@ -3,6 +3,10 @@ package io.github.retmask.kernels.cpu;
 import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
 import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
+import static jdk.incubator.vector.VectorOperators.ADD;
+import static jdk.incubator.vector.VectorOperators.FMA;
+import static jdk.incubator.vector.VectorOperators.MUL;
+import static jdk.incubator.vector.VectorOperators.SUB;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
@@ -167,37 +171,37 @@ final class SoftmaxBlock {
     FloatVector smallest = broadcast(SMALLEST);
     FloatVector zero = broadcast(0f);
     for (int k = 0; k < keys * COLUMNS; k += COLUMNS) {
-      FloatVector x0 = FloatVector.fromArray(FLOAT, scores, at + k).sub(t0);
-      FloatVector x1 = FloatVector.fromArray(FLOAT, scores, at + k + WIDTH).sub(t1);
-      FloatVector shifted0 = x0.fma(log2e, round);
-      FloatVector shifted1 = x1.fma(log2e, round);
-      FloatVector n0 = shifted0.sub(round);
-      FloatVector n1 = shifted1.sub(round);
-      FloatVector r0 = n0.fma(ln2High, x0);
-      FloatVector r1 = n1.fma(ln2High, x1);
-      r0 = n0.fma(ln2Low, r0);
-      r1 = n1.fma(ln2Low, r1);
-      FloatVector e0 = r0.fma(c6, c5);
-      FloatVector e1 = r1.fma(c6, c5);
-      e0 = e0.fma(r0, c4);
-      e1 = e1.fma(r1, c4);
-      e0 = e0.fma(r0, c3);
-      e1 = e1.fma(r1, c3);
-      e0 = e0.fma(r0, c2);
-      e1 = e1.fma(r1, c2);
-      e0 = e0.fma(r0, one);
-      e1 = e1.fma(r1, one);
-      e0 = e0.fma(r0, one);
-      e1 = e1.fma(r1, one);
+      FloatVector x0 = FloatVector.fromArray(FLOAT, scores, at + k).lanewise(SUB, t0);
+      FloatVector x1 = FloatVector.fromArray(FLOAT, scores, at + k + WIDTH).lanewise(SUB, t1);
+      FloatVector shifted0 = x0.lanewise(FMA, log2e, round);
+      FloatVector shifted1 = x1.lanewise(FMA, log2e, round);
+      FloatVector n0 = shifted0.lanewise(SUB, round);
+      FloatVector n1 = shifted1.lanewise(SUB, round);
+      FloatVector r0 = n0.lanewise(FMA, ln2High, x0);
+      FloatVector r1 = n1.lanewise(FMA, ln2High, x1);
+      r0 = n0.lanewise(FMA, ln2Low, r0);
+      r1 = n1.lanewise(FMA, ln2Low, r1);
+      FloatVector e0 = r0.lanewise(FMA, c6, c5);
+      FloatVector e1 = r1.lanewise(FMA, c6, c5);
+      e0 = e0.lanewise(FMA, r0, c4);
+      e1 = e1.lanewise(FMA, r1, c4);
+      e0 = e0.lanewise(FMA, r0, c3);
+      e1 = e1.lanewise(FMA, r1, c3);
+      e0 = e0.lanewise(FMA, r0, c2);
+      e1 = e1.lanewise(FMA, r1, c2);
+      e0 = e0.lanewise(FMA, r0, one);
+      e1 = e1.lanewise(FMA, r1, one);
+      e0 = e0.lanewise(FMA, r0, one);
+      e1 = e1.lanewise(FMA, r1, one);
       IntVector power0 = shifted0.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
       IntVector power1 = shifted1.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
-      FloatVector w0 = e0.mul(power0.reinterpretAsFloats());
-      FloatVector w1 = e1.mul(power1.reinterpretAsFloats());
+      FloatVector w0 = e0.lanewise(MUL, power0.reinterpretAsFloats());
+      FloatVector w1 = e1.lanewise(MUL, power1.reinterpretAsFloats());
       w0 = w0.blend(zero, x0.compare(VectorOperators.LT, smallest));
-      sum0 = sum0.add(w0);
+      sum0 = sum0.lanewise(ADD, w0);
       w0.intoArray(scores, at + k);
       w1 = w1.blend(zero, x1.compare(VectorOperators.LT, smallest));
-      sum1 = sum1.add(w1);
+      sum1 = sum1.lanewise(ADD, w1);
       w1.intoArray(scores, at + k + WIDTH);
     }
     sum0.intoArray(sum, sumAt);
@@ -242,11 +246,11 @@ final class SoftmaxBlock {
       FloatVector w0 = FloatVector.fromArray(FLOAT, weights, at + j * COLUMNS);
       w0 = w0.blend(zero, key.compare(VectorOperators.LT, low0));
       w0 = w0.blend(zero, key.compare(VectorOperators.GE, high0));
-      sum0 = sum0.add(w0);
+      sum0 = sum0.lanewise(ADD, w0);
       FloatVector w1 = FloatVector.fromArray(FLOAT, weights, at + j * COLUMNS + WIDTH);
       w1 = w1.blend(zero, key.compare(VectorOperators.LT, low1));
       w1 = w1.blend(zero, key.compare(VectorOperators.GE, high1));
-      sum1 = sum1.add(w1);
+      sum1 = sum1.lanewise(ADD, w1);
     }
     sum0.intoArray(mass, massAt);
     sum1.intoArray(mass, massAt + WIDTH);
@@ -282,39 +286,40 @@ final class SoftmaxBlock {
     FloatVector smallest = broadcast(SMALLEST);
     FloatVector zero = broadcast(0f);
     for (int k = 0; k < keys * COLUMNS; k += COLUMNS) {
-      FloatVector x0 = FloatVector.fromArray(FLOAT, p, at + k).sub(l0);
+      FloatVector x0 = FloatVector.fromArray(FLOAT, p, at + k).lanewise(SUB, l0);
       x0 = x0.blend(zero, x0.compare(VectorOperators.GT, zero)); // rounding
-      FloatVector x1 = FloatVector.fromArray(FLOAT, p, at + k + WIDTH).sub(l1);
+      FloatVector x1 = FloatVector.fromArray(FLOAT, p, at + k + WIDTH).lanewise(SUB, l1);
       x1 = x1.blend(zero, x1.compare(VectorOperators.GT, zero)); // rounding
-      FloatVector shifted0 = x0.fma(log2e, round);
-      FloatVector shifted1 = x1.fma(log2e, round);
-      FloatVector n0 = shifted0.sub(round);
-      FloatVector n1 = shifted1.sub(round);
-      FloatVector r0 = n0.fma(ln2High, x0);
-      FloatVector r1 = n1.fma(ln2High, x1);
-      r0 = n0.fma(ln2Low, r0);
-      r1 = n1.fma(ln2Low, r1);
-      FloatVector e0 = r0.fma(c6, c5);
-      FloatVector e1 = r1.fma(c6, c5);
-      e0 = e0.fma(r0, c4);
-      e1 = e1.fma(r1, c4);
-      e0 = e0.fma(r0, c3);
-      e1 = e1.fma(r1, c3);
-      e0 = e0.fma(r0, c2);
-      e1 = e1.fma(r1, c2);
-      e0 = e0.fma(r0, one);
-      e1 = e1.fma(r1, one);
-      e0 = e0.fma(r0, one);
-      e1 = e1.fma(r1, one);
+      FloatVector shifted0 = x0.lanewise(FMA, log2e, round);
+      FloatVector shifted1 = x1.lanewise(FMA, log2e, round);
+      FloatVector n0 = shifted0.lanewise(SUB, round);
+      FloatVector n1 = shifted1.lanewise(SUB, round);
+      FloatVector r0 = n0.lanewise(FMA, ln2High, x0);
+      FloatVector r1 = n1.lanewise(FMA, ln2High, x1);
+      r0 = n0.lanewise(FMA, ln2Low, r0);
+      r1 = n1.lanewise(FMA, ln2Low, r1);
+      FloatVector e0 = r0.lanewise(FMA, c6, c5);
+      FloatVector e1 = r1.lanewise(FMA, c6, c5);
+      e0 = e0.lanewise(FMA, r0, c4);
+      e1 = e1.lanewise(FMA, r1, c4);
+      e0 = e0.lanewise(FMA, r0, c3);
+      e1 = e1.lanewise(FMA, r1, c3);
+      e0 = e0.lanewise(FMA, r0, c2);
+      e1 = e1.lanewise(FMA, r1, c2);
+      e0 = e0.lanewise(FMA, r0, one);
+      e1 = e1.lanewise(FMA, r1, one);
+      e0 = e0.lanewise(FMA, r0, one);
+      e1 = e1.lanewise(FMA, r1, one);
       IntVector power0 = shifted0.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
       IntVector power1 = shifted1.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
-      FloatVector w0 = e0.mul(power0.reinterpretAsFloats());
-      FloatVector w1 = e1.mul(power1.reinterpretAsFloats());
-      FloatVector g0 = FloatVector.fromArray(FLOAT, ds, at + k).sub(d0).mul(w0);
+      FloatVector w0 = e0.lanewise(MUL, power0.reinterpretAsFloats());
+      FloatVector w1 = e1.lanewise(MUL, power1.reinterpretAsFloats());
+      FloatVector g0 = FloatVector.fromArray(FLOAT, ds, at + k).lanewise(SUB, d0).lanewise(MUL, w0);
       VectorMask<Float> none0 = x0.compare(VectorOperators.LT, smallest);
       w0.blend(zero, none0).intoArray(p, at + k);
       g0.blend(zero, none0).intoArray(ds, at + k);
-      FloatVector g1 = FloatVector.fromArray(FLOAT, ds, at + k + WIDTH).sub(d1).mul(w1);
+      FloatVector g1 =
+          FloatVector.fromArray(FLOAT, ds, at + k + WIDTH).lanewise(SUB, d1).lanewise(MUL, w1);
       VectorMask<Float> none1 = x1.compare(VectorOperators.LT, smallest);
       w1.blend(zero, none1).intoArray(p, at + k + WIDTH);
       g1.blend(zero, none1).intoArray(ds, at + k + WIDTH);
@@ -329,7 +334,7 @@ final class SoftmaxBlock {
       FloatVector f = FloatVector.fromArray(FLOAT, factor, factorAt + j);
       int start = at + j;
       for (int k = 0; k < rows * COLUMNS; k += COLUMNS) {
-        FloatVector.fromArray(FLOAT, x, start + k).mul(f).intoArray(x, start + k);
+        FloatVector.fromArray(FLOAT, x, start + k).lanewise(MUL, f).intoArray(x, start + k);
       }
     }
   }
@@ -340,7 +345,10 @@ final class SoftmaxBlock {
       FloatVector f = FloatVector.fromArray(FLOAT, share, j);
       int start = at + j;
       for (int k = 0; k < rows * COLUMNS; k += COLUMNS) {
-        FloatVector.fromArray(FLOAT, x, start + k).mul(f).add(0f).intoArray(x, start + k);
+        FloatVector.fromArray(FLOAT, x, start + k)
+            .lanewise(MUL, f)
+            .lanewise(ADD, 0f)
+            .intoArray(x, start + k);
       }
     }
   }
@@ -353,8 +361,11 @@ final class SoftmaxBlock {
       FloatVector k = FloatVector.fromArray(FLOAT, keep, j);
       FloatVector t = FloatVector.fromArray(FLOAT, take, j);
       for (int row = j; row < rows * COLUMNS; row += COLUMNS) {
-        FloatVector added = FloatVector.fromArray(FLOAT, x, from + row).mul(t);
-        FloatVector.fromArray(FLOAT, x, to + row).mul(k).add(added).intoArray(x, to + row);
+        FloatVector added = FloatVector.fromArray(FLOAT, x, from + row).lanewise(MUL, t);
+        FloatVector.fromArray(FLOAT, x, to + row)
+            .lanewise(MUL, k)
+            .lanewise(ADD, added)
+            .intoArray(x, to + row);
       }
     }
   }
@@ -369,7 +380,7 @@ final class SoftmaxBlock {
     for (int r = 0; r < rows; r++) {
       int from = at + r * row;
       for (int i = 0; i < whole; i += WIDTH) {
-        zeros = FloatVector.fromArray(FLOAT, x, from + i).fma(broadcast(0f), zeros);
+        zeros = FloatVector.fromArray(FLOAT, x, from + i).lanewise(FMA, broadcast(0f), zeros);
       }
       for (int i = whole; i < columns; i++) {
         zero = Math.fma(x[from + i], 0f, zero);

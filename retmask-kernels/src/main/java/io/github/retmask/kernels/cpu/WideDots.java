@@ -1,5 +1,7 @@
 package io.github.retmask.kernels.cpu;
 
+import static jdk.incubator.vector.VectorOperators.FMA;
+
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorSpecies;
 
@@ -18,10 +20,10 @@ final class WideDots {
       FloatVector s3 = FloatVector.zero(SPECIES);
       for (int i = lane; i < inner; i += RowDots.CHAINS) {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
-        s0 = FloatVector.fromArray(SPECIES, w, i).fma(x0, s0);
-        s1 = FloatVector.fromArray(SPECIES, w, inner + i).fma(x0, s1);
-        s2 = FloatVector.fromArray(SPECIES, w, 2 * inner + i).fma(x0, s2);
-        s3 = FloatVector.fromArray(SPECIES, w, 3 * inner + i).fma(x0, s3);
+        s0 = FloatVector.fromArray(SPECIES, w, i).lanewise(FMA, x0, s0);
+        s1 = FloatVector.fromArray(SPECIES, w, inner + i).lanewise(FMA, x0, s1);
+        s2 = FloatVector.fromArray(SPECIES, w, 2 * inner + i).lanewise(FMA, x0, s2);
+        s3 = FloatVector.fromArray(SPECIES, w, 3 * inner + i).lanewise(FMA, x0, s3);
       }
       s0.intoArray(sums, lane);
       s1.intoArray(sums, lane + 8);
