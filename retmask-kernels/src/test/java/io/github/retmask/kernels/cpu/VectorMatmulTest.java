@@ -132,7 +132,7 @@ class VectorMatmulTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"700, 70, 130", "48, 400, 300", "30, 300, 300", "5000, 3, 257"})
+  @CsvSource({"700, 70, 130", "48, 400, 300", "30, 300, 300", "5000, 3, 257", "30, 8192, 600"})
   void theGradientOfTheInputIsTheChainOverOutputs(int n, int o, int i) {
     try (Kernels kernels = new VectorKernels(2);
         TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
