@@ -11,7 +11,7 @@ import jdk.incubator.vector.VectorSpecies;
 
 /// The vector width of this machine and the arithmetic whose bits must not depend on it.
 ///
-/// Kernels whose loops carry sums call `lanewise(FMA, y, z)`, not `fma(y, z)`: within `fma` the compiler
+/// Kernels with large loops call `lanewise(FMA, y, z)`, not `fma(y, z)`: within `fma` the compiler
 /// knows the types of vectors from a profile that all code of the JVM shares, and boxes the sums of
 /// a large loop where that has seen vectors of another width.
 final class Lanes {
