@@ -334,7 +334,9 @@ final class Tiles {
     if (resume) {
       s0 = FloatVector.fromArray(FLOAT, c, cAt);
       s1 = FloatVector.fromArray(FLOAT, c, cAt + WIDTH);
-      s2 = VECTORS == 3 ? FloatVector.fromArray(FLOAT, c, cAt + 2 * WIDTH) : s2;
+      if (VECTORS == 3) {
+        s2 = FloatVector.fromArray(FLOAT, c, cAt + 2 * WIDTH);
+      }
     }
     for (int k = 0; k < steps; k++) {
       FloatVector x0 = FloatVector.broadcast(FLOAT, a[aAt + k * ROWS]);

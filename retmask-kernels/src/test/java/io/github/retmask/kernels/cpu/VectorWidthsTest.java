@@ -6,14 +6,9 @@ import static org.junit.platform.launcher.core.LauncherDiscoveryRequestBuilder.r
 
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.KernelsContract;
-import java.io.IOException;
 import java.io.PrintWriter;
-import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
-import java.util.List;
 import java.util.Map;
 import java.util.SequencedMap;
 import org.junit.jupiter.api.Test;
@@ -27,7 +22,9 @@ class VectorWidthsTest {
   void theContractHoldsAtEveryWidth() throws Exception {
     SequencedMap<Integer, Process> running = new LinkedHashMap<>();
     for (int bits = 128; bits < Lanes.FLOAT.vectorBitSize(); bits *= 2) {
-      running.put(bits, start(bits));
+      running.put(
+          bits,
+          FreshJvm.start(VectorWidthsTest.class, "-ea", "-D" + Lanes.BITS_PROPERTY + "=" + bits));
     }
     for (Map.Entry<Integer, Process> width : running.entrySet()) {
       Process process = width.getValue();
@@ -35,22 +32,6 @@ class VectorWidthsTest {
       assertThat(process.waitFor()).as(out).isZero();
       assertThat(out).contains("tests at %d bits: ".formatted(width.getKey()));
     }
-  }
-
-  private static Process start(int bits) throws IOException {
-    List<String> command = new ArrayList<>();
-    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-    for (String given : ManagementFactory.getRuntimeMXBean().getInputArguments()) {
-      if (given.startsWith("--")) {
-        command.add(given); // modules and native access; not agents or heap sizes
-      }
-    }
-    command.add("-ea");
-    command.add("-D" + Lanes.BITS_PROPERTY + "=" + bits);
-    command.add("-cp");
-    command.add(System.getProperty("java.class.path"));
-    command.add(VectorWidthsTest.class.getName());
-    return new ProcessBuilder(command).redirectErrorStream(true).start();
   }
 
   /// Runs the contract in this JVM; exit code 1 when a test fails, or hardly any was found.
