@@ -4,7 +4,6 @@ import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
 import static io.github.retmask.kernels.cpu.Lanes.LE;
 import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
 import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
-import static jdk.incubator.vector.VectorOperators.ADD;
 import static jdk.incubator.vector.VectorOperators.FMA;
 import static jdk.incubator.vector.VectorOperators.MUL;
 import static jdk.incubator.vector.VectorOperators.SUB;
@@ -122,18 +121,18 @@ final class DecodeTiles {
       float[] scores, int at, int keys, float[] top, int topAt, float[] sums, int sumsAt) {
     FloatVector highest = FloatVector.fromArray(SCORES, top, topAt);
     FloatVector sum = FloatVector.fromArray(SCORES, sums, sumsAt);
-    FloatVector log2e = broadcast(Exp.LOG2_E);
-    FloatVector round = broadcast(SoftmaxBlock.ROUND);
-    FloatVector ln2High = broadcast(Exp.MINUS_LN2_HIGH);
-    FloatVector ln2Low = broadcast(Exp.MINUS_LN2_LOW);
-    FloatVector c6 = broadcast(Exp.C6);
-    FloatVector c5 = broadcast(Exp.C5);
-    FloatVector c4 = broadcast(Exp.C4);
-    FloatVector c3 = broadcast(Exp.C3);
-    FloatVector c2 = broadcast(Exp.C2);
-    FloatVector one = broadcast(1f);
-    FloatVector smallest = broadcast(SoftmaxBlock.SMALLEST);
-    FloatVector zero = broadcast(0f);
+    FloatVector log2e = FloatVector.broadcast(SCORES, Exp.LOG2_E);
+    FloatVector round = FloatVector.broadcast(SCORES, SoftmaxBlock.ROUND);
+    FloatVector ln2High = FloatVector.broadcast(SCORES, Exp.MINUS_LN2_HIGH);
+    FloatVector ln2Low = FloatVector.broadcast(SCORES, Exp.MINUS_LN2_LOW);
+    FloatVector c6 = FloatVector.broadcast(SCORES, Exp.C6);
+    FloatVector c5 = FloatVector.broadcast(SCORES, Exp.C5);
+    FloatVector c4 = FloatVector.broadcast(SCORES, Exp.C4);
+    FloatVector c3 = FloatVector.broadcast(SCORES, Exp.C3);
+    FloatVector c2 = FloatVector.broadcast(SCORES, Exp.C2);
+    FloatVector one = FloatVector.broadcast(SCORES, 1f);
+    FloatVector smallest = FloatVector.broadcast(SCORES, SoftmaxBlock.SMALLEST);
+    FloatVector zero = FloatVector.zero(SCORES);
     for (int k = 0; k < keys * COLUMNS; k += 2 * COLUMNS) {
       FloatVector x0 = FloatVector.fromArray(SCORES, scores, at + k).lanewise(SUB, highest);
       FloatVector x1 =
@@ -164,7 +163,7 @@ final class DecodeTiles {
       FloatVector w1 = e1.lanewise(MUL, power1.reinterpretAsFloats());
       w0 = w0.blend(zero, x0.compare(VectorOperators.LT, smallest));
       w1 = w1.blend(zero, x1.compare(VectorOperators.LT, smallest));
-      sum = sum.lanewise(ADD, w0).lanewise(ADD, w1);
+      sum = w1.lanewise(FMA, one, w0.lanewise(FMA, one, sum)); // see SoftmaxBlock#weights2
       w0.intoArray(scores, at + k);
       w1.intoArray(scores, at + k + COLUMNS);
     }
@@ -314,10 +313,6 @@ final class DecodeTiles {
       sum += words.get(Lanes.I32, at + i);
     }
     return sum;
-  }
-
-  private static FloatVector broadcast(float value) {
-    return FloatVector.broadcast(SCORES, value);
   }
 
   private static FloatVector element(MemorySegment k, long at) {

@@ -2,10 +2,17 @@ package io.github.retmask.kernels.cpu;
 
 import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
 import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
+import static jdk.incubator.vector.VectorOperators.ADD;
+import static jdk.incubator.vector.VectorOperators.ASHR;
+import static jdk.incubator.vector.VectorOperators.FMA;
+import static jdk.incubator.vector.VectorOperators.GT;
+import static jdk.incubator.vector.VectorOperators.LSHL;
+import static jdk.incubator.vector.VectorOperators.LT;
+import static jdk.incubator.vector.VectorOperators.MUL;
+import static jdk.incubator.vector.VectorOperators.SUB;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
-import jdk.incubator.vector.VectorOperators;
 
 /// e^x within 2 ulp, subnormal results within 1 ulp of the smallest float; the same bits as vector
 /// and as scalar, compiled or not.
@@ -36,31 +43,40 @@ final class Exp {
   /// One method from array to array: a vector that crosses a call is boxed.
   static void exp(
       float[] to, int toAt, float[] from, int at, int count, float factor, float minus) {
+    FloatVector lowest = FloatVector.broadcast(FLOAT, LOWEST);
+    FloatVector highest = FloatVector.broadcast(FLOAT, HIGHEST);
+    FloatVector log2e = FloatVector.broadcast(FLOAT, LOG2_E);
+    FloatVector round = FloatVector.broadcast(FLOAT, ROUND);
+    FloatVector ln2High = FloatVector.broadcast(FLOAT, MINUS_LN2_HIGH);
+    FloatVector ln2Low = FloatVector.broadcast(FLOAT, MINUS_LN2_LOW);
+    FloatVector c6 = FloatVector.broadcast(FLOAT, C6);
+    FloatVector c5 = FloatVector.broadcast(FLOAT, C5);
+    FloatVector c4 = FloatVector.broadcast(FLOAT, C4);
+    FloatVector c3 = FloatVector.broadcast(FLOAT, C3);
+    FloatVector c2 = FloatVector.broadcast(FLOAT, C2);
+    FloatVector one = FloatVector.broadcast(FLOAT, 1f);
     for (int i = 0; i < count; i += WIDTH) {
-      FloatVector x = FloatVector.fromArray(FLOAT, from, at + i).mul(factor).sub(minus);
-      x = x.blend(LOWEST, x.compare(VectorOperators.LT, LOWEST));
-      x = x.blend(HIGHEST, x.compare(VectorOperators.GT, HIGHEST));
-      FloatVector shifted = x.fma(broadcast(LOG2_E), broadcast(ROUND));
-      FloatVector n = shifted.sub(ROUND);
-      FloatVector r = n.fma(broadcast(MINUS_LN2_HIGH), x);
-      r = n.fma(broadcast(MINUS_LN2_LOW), r);
-      FloatVector p = r.fma(broadcast(C6), broadcast(C5));
-      p = p.fma(r, broadcast(C4));
-      p = p.fma(r, broadcast(C3));
-      p = p.fma(r, broadcast(C2));
-      p = p.fma(r, broadcast(1f));
-      p = p.fma(r, broadcast(1f));
-      IntVector exponent = shifted.reinterpretAsInts().sub(ROUND_BITS);
-      IntVector half = exponent.lanewise(VectorOperators.ASHR, 1);
-      IntVector rest = exponent.sub(half);
-      IntVector first = half.add(127).lanewise(VectorOperators.LSHL, 23);
-      IntVector second = rest.add(127).lanewise(VectorOperators.LSHL, 23);
-      p.mul(first.reinterpretAsFloats()).mul(second.reinterpretAsFloats()).intoArray(to, toAt + i);
+      FloatVector x = FloatVector.fromArray(FLOAT, from, at + i);
+      x = x.lanewise(MUL, factor).lanewise(SUB, minus);
+      x = x.blend(lowest, x.compare(LT, lowest));
+      x = x.blend(highest, x.compare(GT, highest));
+      FloatVector shifted = x.lanewise(FMA, log2e, round);
+      FloatVector n = shifted.lanewise(SUB, round);
+      FloatVector r = n.lanewise(FMA, ln2High, x);
+      r = n.lanewise(FMA, ln2Low, r);
+      FloatVector p = r.lanewise(FMA, c6, c5);
+      p = p.lanewise(FMA, r, c4);
+      p = p.lanewise(FMA, r, c3);
+      p = p.lanewise(FMA, r, c2);
+      p = p.lanewise(FMA, r, one);
+      p = p.lanewise(FMA, r, one);
+      IntVector exponent = shifted.reinterpretAsInts().lanewise(SUB, ROUND_BITS);
+      IntVector half = exponent.lanewise(ASHR, 1);
+      IntVector rest = exponent.lanewise(SUB, half);
+      FloatVector first = half.lanewise(ADD, 127).lanewise(LSHL, 23).reinterpretAsFloats();
+      FloatVector second = rest.lanewise(ADD, 127).lanewise(LSHL, 23).reinterpretAsFloats();
+      p.lanewise(MUL, first).lanewise(MUL, second).intoArray(to, toAt + i);
     }
-  }
-
-  private static FloatVector broadcast(float value) {
-    return FloatVector.broadcast(FLOAT, value);
   }
 
   /// e^x of one float.

@@ -2,10 +2,17 @@ package io.github.retmask.kernels.cpu;
 
 import static io.github.retmask.kernels.cpu.Lanes.FLOAT;
 import static io.github.retmask.kernels.cpu.Lanes.WIDTH;
+import static jdk.incubator.vector.VectorOperators.ADD;
+import static jdk.incubator.vector.VectorOperators.ASHR;
+import static jdk.incubator.vector.VectorOperators.DIV;
+import static jdk.incubator.vector.VectorOperators.FMA;
+import static jdk.incubator.vector.VectorOperators.I2F;
+import static jdk.incubator.vector.VectorOperators.LSHL;
+import static jdk.incubator.vector.VectorOperators.MUL;
+import static jdk.incubator.vector.VectorOperators.SUB;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
-import jdk.incubator.vector.VectorOperators;
 
 /// The natural logarithm of positive normal floats within 2 ulp, the same bits compiled or not. NaN stays
 /// NaN, infinity becomes it; zero, negative and subnormal numbers are not for here.
@@ -21,24 +28,28 @@ final class Log {
 
   /// `to = log(from)` for `count` floats and the rest of the last vector.
   static void log(float[] to, int toAt, float[] from, int at, int count) {
+    FloatVector one = FloatVector.broadcast(FLOAT, 1f);
+    FloatVector zero = FloatVector.zero(FLOAT);
+    FloatVector c9 = FloatVector.broadcast(FLOAT, 2f / 9);
+    FloatVector c7 = FloatVector.broadcast(FLOAT, 2f / 7);
+    FloatVector c5 = FloatVector.broadcast(FLOAT, 2f / 5);
+    FloatVector c3 = FloatVector.broadcast(FLOAT, 2f / 3);
+    FloatVector ln2High = FloatVector.broadcast(FLOAT, LN2_HIGH);
+    FloatVector ln2Low = FloatVector.broadcast(FLOAT, LN2_LOW);
     for (int i = 0; i < count; i += WIDTH) {
       FloatVector x = FloatVector.fromArray(FLOAT, from, at + i);
       IntVector bits = x.reinterpretAsInts();
-      IntVector exponent = bits.sub(SQRT_HALF).lanewise(VectorOperators.ASHR, 23);
-      FloatVector m = bits.sub(exponent.lanewise(VectorOperators.LSHL, 23)).reinterpretAsFloats();
-      FloatVector n = (FloatVector) exponent.convertShape(VectorOperators.I2F, FLOAT, 0);
-      FloatVector t = m.sub(1f).div(m.add(1f));
-      FloatVector t2 = t.mul(t);
-      FloatVector series = t2.fma(broadcast(2f / 9), broadcast(2f / 7));
-      series = t2.fma(series, broadcast(2f / 5));
-      series = t2.fma(series, broadcast(2f / 3));
-      FloatVector ofM = t2.mul(t).fma(series, t.add(t));
-      FloatVector log = n.fma(broadcast(LN2_HIGH), n.fma(broadcast(LN2_LOW), ofM));
-      x.fma(broadcast(0f), log).intoArray(to, toAt + i); // NaN where x is not finite
+      IntVector exponent = bits.lanewise(SUB, SQRT_HALF).lanewise(ASHR, 23);
+      FloatVector m = bits.lanewise(SUB, exponent.lanewise(LSHL, 23)).reinterpretAsFloats();
+      FloatVector n = (FloatVector) exponent.convertShape(I2F, FLOAT, 0);
+      FloatVector t = m.lanewise(SUB, one).lanewise(DIV, m.lanewise(ADD, one));
+      FloatVector t2 = t.lanewise(MUL, t);
+      FloatVector series = t2.lanewise(FMA, c9, c7);
+      series = t2.lanewise(FMA, series, c5);
+      series = t2.lanewise(FMA, series, c3);
+      FloatVector ofM = t2.lanewise(MUL, t).lanewise(FMA, series, t.lanewise(ADD, t));
+      FloatVector log = n.lanewise(FMA, ln2High, n.lanewise(FMA, ln2Low, ofM));
+      x.lanewise(FMA, zero, log).intoArray(to, toAt + i); // NaN where x is not finite
     }
-  }
-
-  private static FloatVector broadcast(float value) {
-    return FloatVector.broadcast(FLOAT, value);
   }
 }

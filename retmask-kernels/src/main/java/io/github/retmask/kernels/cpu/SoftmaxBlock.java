@@ -35,45 +35,26 @@ final class SoftmaxBlock {
   /// `top = max(top, scores)` per lane; NaN is passed over, it shows in the weights.
   ///
   /// @param keys an even number
-  /// @param lanes rounded up to four vectors
+  /// @param lanes rounded up to two vectors
   static void top(float[] scores, int at, int keys, int lanes, float[] top, int topAt) {
-    for (int j = 0; j < lanes; j += 4 * WIDTH) {
-      top4(scores, at + j, keys, top, topAt + j);
+    for (int j = 0; j < lanes; j += 2 * WIDTH) {
+      FloatVector t0 = FloatVector.fromArray(FLOAT, top, topAt + j);
+      FloatVector t1 = FloatVector.fromArray(FLOAT, top, topAt + j + WIDTH);
+      FloatVector u0 = t0;
+      FloatVector u1 = t1;
+      for (int k = j; k < keys * COLUMNS; k += 2 * COLUMNS) {
+        FloatVector x0 = FloatVector.fromArray(FLOAT, scores, at + k);
+        t0 = t0.blend(x0, x0.compare(VectorOperators.GT, t0));
+        FloatVector x1 = FloatVector.fromArray(FLOAT, scores, at + k + WIDTH);
+        t1 = t1.blend(x1, x1.compare(VectorOperators.GT, t1));
+        FloatVector y0 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS);
+        u0 = u0.blend(y0, y0.compare(VectorOperators.GT, u0));
+        FloatVector y1 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS + WIDTH);
+        u1 = u1.blend(y1, y1.compare(VectorOperators.GT, u1));
+      }
+      t0.blend(u0, u0.compare(VectorOperators.GT, t0)).intoArray(top, topAt + j);
+      t1.blend(u1, u1.compare(VectorOperators.GT, t1)).intoArray(top, topAt + j + WIDTH);
     }
-  }
-
-  /// Four vectors of lanes, even and odd keys apart: eight chains hide the latency.
-  private static void top4(float[] scores, int at, int keys, float[] top, int topAt) {
-    FloatVector t0 = FloatVector.fromArray(FLOAT, top, topAt);
-    FloatVector t1 = FloatVector.fromArray(FLOAT, top, topAt + WIDTH);
-    FloatVector t2 = FloatVector.fromArray(FLOAT, top, topAt + 2 * WIDTH);
-    FloatVector t3 = FloatVector.fromArray(FLOAT, top, topAt + 3 * WIDTH);
-    FloatVector u0 = t0;
-    FloatVector u1 = t1;
-    FloatVector u2 = t2;
-    FloatVector u3 = t3;
-    for (int k = 0; k < keys * COLUMNS; k += 2 * COLUMNS) {
-      FloatVector x0 = FloatVector.fromArray(FLOAT, scores, at + k);
-      t0 = t0.blend(x0, x0.compare(VectorOperators.GT, t0));
-      FloatVector x1 = FloatVector.fromArray(FLOAT, scores, at + k + WIDTH);
-      t1 = t1.blend(x1, x1.compare(VectorOperators.GT, t1));
-      FloatVector x2 = FloatVector.fromArray(FLOAT, scores, at + k + 2 * WIDTH);
-      t2 = t2.blend(x2, x2.compare(VectorOperators.GT, t2));
-      FloatVector x3 = FloatVector.fromArray(FLOAT, scores, at + k + 3 * WIDTH);
-      t3 = t3.blend(x3, x3.compare(VectorOperators.GT, t3));
-      FloatVector y0 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS);
-      u0 = u0.blend(y0, y0.compare(VectorOperators.GT, u0));
-      FloatVector y1 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS + WIDTH);
-      u1 = u1.blend(y1, y1.compare(VectorOperators.GT, u1));
-      FloatVector y2 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS + 2 * WIDTH);
-      u2 = u2.blend(y2, y2.compare(VectorOperators.GT, u2));
-      FloatVector y3 = FloatVector.fromArray(FLOAT, scores, at + k + COLUMNS + 3 * WIDTH);
-      u3 = u3.blend(y3, y3.compare(VectorOperators.GT, u3));
-    }
-    t0.blend(u0, u0.compare(VectorOperators.GT, t0)).intoArray(top, topAt);
-    t1.blend(u1, u1.compare(VectorOperators.GT, t1)).intoArray(top, topAt + WIDTH);
-    t2.blend(u2, u2.compare(VectorOperators.GT, t2)).intoArray(top, topAt + 2 * WIDTH);
-    t3.blend(u3, u3.compare(VectorOperators.GT, t3)).intoArray(top, topAt + 3 * WIDTH);
   }
 
   /// [#top], and notes the first key with the largest score where that rises.
@@ -108,7 +89,7 @@ final class SoftmaxBlock {
     FloatVector uKey0 = tKey0;
     FloatVector uKey1 = tKey1;
     for (int j = 0; j < keys; j += 2) {
-      FloatVector even = broadcast(firstKey + j);
+      FloatVector even = FloatVector.broadcast(FLOAT, firstKey + j);
       FloatVector x0 = FloatVector.fromArray(FLOAT, scores, at + j * COLUMNS);
       VectorMask<Float> above0 = x0.compare(VectorOperators.GT, t0);
       t0 = t0.blend(x0, above0);
@@ -117,7 +98,7 @@ final class SoftmaxBlock {
       VectorMask<Float> above1 = x1.compare(VectorOperators.GT, t1);
       t1 = t1.blend(x1, above1);
       tKey1 = tKey1.blend(even, above1);
-      FloatVector odd = broadcast(firstKey + j + 1);
+      FloatVector odd = FloatVector.broadcast(FLOAT, firstKey + j + 1);
       FloatVector y0 = FloatVector.fromArray(FLOAT, scores, at + j * COLUMNS + COLUMNS);
       VectorMask<Float> over0 = y0.compare(VectorOperators.GT, u0);
       u0 = u0.blend(y0, over0);
@@ -152,24 +133,27 @@ final class SoftmaxBlock {
 
   /// Two vectors of lanes. The exponential is that of [Exp] without its ends: arguments are at most
   /// zero, and what would be subnormal is zero.
+  ///
+  /// So much code has C2 inline the last operations late. ADD, whose general form branches, then left
+  /// boxes in most JVM runs; times one plus the sum has the same bits and no branch.
   private static void weights2(
       float[] scores, int at, int keys, float[] top, int topAt, float[] sum, int sumAt) {
     FloatVector t0 = FloatVector.fromArray(FLOAT, top, topAt);
     FloatVector t1 = FloatVector.fromArray(FLOAT, top, topAt + WIDTH);
     FloatVector sum0 = FloatVector.fromArray(FLOAT, sum, sumAt);
     FloatVector sum1 = FloatVector.fromArray(FLOAT, sum, sumAt + WIDTH);
-    FloatVector log2e = broadcast(Exp.LOG2_E);
-    FloatVector round = broadcast(ROUND);
-    FloatVector ln2High = broadcast(Exp.MINUS_LN2_HIGH);
-    FloatVector ln2Low = broadcast(Exp.MINUS_LN2_LOW);
-    FloatVector c6 = broadcast(Exp.C6);
-    FloatVector c5 = broadcast(Exp.C5);
-    FloatVector c4 = broadcast(Exp.C4);
-    FloatVector c3 = broadcast(Exp.C3);
-    FloatVector c2 = broadcast(Exp.C2);
-    FloatVector one = broadcast(1f);
-    FloatVector smallest = broadcast(SMALLEST);
-    FloatVector zero = broadcast(0f);
+    FloatVector log2e = FloatVector.broadcast(FLOAT, Exp.LOG2_E);
+    FloatVector round = FloatVector.broadcast(FLOAT, ROUND);
+    FloatVector ln2High = FloatVector.broadcast(FLOAT, Exp.MINUS_LN2_HIGH);
+    FloatVector ln2Low = FloatVector.broadcast(FLOAT, Exp.MINUS_LN2_LOW);
+    FloatVector c6 = FloatVector.broadcast(FLOAT, Exp.C6);
+    FloatVector c5 = FloatVector.broadcast(FLOAT, Exp.C5);
+    FloatVector c4 = FloatVector.broadcast(FLOAT, Exp.C4);
+    FloatVector c3 = FloatVector.broadcast(FLOAT, Exp.C3);
+    FloatVector c2 = FloatVector.broadcast(FLOAT, Exp.C2);
+    FloatVector one = FloatVector.broadcast(FLOAT, 1f);
+    FloatVector smallest = FloatVector.broadcast(FLOAT, SMALLEST);
+    FloatVector zero = FloatVector.zero(FLOAT);
     for (int k = 0; k < keys * COLUMNS; k += COLUMNS) {
       FloatVector x0 = FloatVector.fromArray(FLOAT, scores, at + k).lanewise(SUB, t0);
       FloatVector x1 = FloatVector.fromArray(FLOAT, scores, at + k + WIDTH).lanewise(SUB, t1);
@@ -198,10 +182,10 @@ final class SoftmaxBlock {
       FloatVector w0 = e0.lanewise(MUL, power0.reinterpretAsFloats());
       FloatVector w1 = e1.lanewise(MUL, power1.reinterpretAsFloats());
       w0 = w0.blend(zero, x0.compare(VectorOperators.LT, smallest));
-      sum0 = sum0.lanewise(ADD, w0);
+      sum0 = w0.lanewise(FMA, one, sum0);
       w0.intoArray(scores, at + k);
       w1 = w1.blend(zero, x1.compare(VectorOperators.LT, smallest));
-      sum1 = sum1.lanewise(ADD, w1);
+      sum1 = w1.lanewise(FMA, one, sum1);
       w1.intoArray(scores, at + k + WIDTH);
     }
     sum0.intoArray(sum, sumAt);
@@ -240,9 +224,9 @@ final class SoftmaxBlock {
     FloatVector high1 = FloatVector.fromArray(FLOAT, high, lane + WIDTH);
     FloatVector sum0 = FloatVector.fromArray(FLOAT, mass, massAt);
     FloatVector sum1 = FloatVector.fromArray(FLOAT, mass, massAt + WIDTH);
-    FloatVector zero = broadcast(0f);
+    FloatVector zero = FloatVector.zero(FLOAT);
     for (int j = 0; j < keys; j++) {
-      FloatVector key = broadcast(j);
+      FloatVector key = FloatVector.broadcast(FLOAT, j);
       FloatVector w0 = FloatVector.fromArray(FLOAT, weights, at + j * COLUMNS);
       w0 = w0.blend(zero, key.compare(VectorOperators.LT, low0));
       w0 = w0.blend(zero, key.compare(VectorOperators.GE, high0));
@@ -259,70 +243,44 @@ final class SoftmaxBlock {
   /// Backward: `p = exp(p - lse)`, `ds = p (dp - delta)` per lane, where `p` holds scores and `ds`
   /// holds dp before; both zero where unseen, even if dp is NaN.
   ///
-  /// @param lanes rounded up to two vectors
+  /// @param lanes rounded up to whole vectors
   static void gradients(
       float[] p, float[] ds, int at, int keys, int lanes, float[] lse, float[] delta) {
-    for (int j = 0; j < lanes; j += 2 * WIDTH) {
-      gradients2(p, ds, at + j, keys, lse, delta, j);
-    }
-  }
-
-  private static void gradients2(
-      float[] p, float[] ds, int at, int keys, float[] lse, float[] delta, int lane) {
-    FloatVector l0 = FloatVector.fromArray(FLOAT, lse, lane);
-    FloatVector l1 = FloatVector.fromArray(FLOAT, lse, lane + WIDTH);
-    FloatVector d0 = FloatVector.fromArray(FLOAT, delta, lane);
-    FloatVector d1 = FloatVector.fromArray(FLOAT, delta, lane + WIDTH);
-    FloatVector log2e = broadcast(Exp.LOG2_E);
-    FloatVector round = broadcast(ROUND);
-    FloatVector ln2High = broadcast(Exp.MINUS_LN2_HIGH);
-    FloatVector ln2Low = broadcast(Exp.MINUS_LN2_LOW);
-    FloatVector c6 = broadcast(Exp.C6);
-    FloatVector c5 = broadcast(Exp.C5);
-    FloatVector c4 = broadcast(Exp.C4);
-    FloatVector c3 = broadcast(Exp.C3);
-    FloatVector c2 = broadcast(Exp.C2);
-    FloatVector one = broadcast(1f);
-    FloatVector smallest = broadcast(SMALLEST);
-    FloatVector zero = broadcast(0f);
-    for (int k = 0; k < keys * COLUMNS; k += COLUMNS) {
-      FloatVector x0 = FloatVector.fromArray(FLOAT, p, at + k).lanewise(SUB, l0);
-      x0 = x0.blend(zero, x0.compare(VectorOperators.GT, zero)); // rounding
-      FloatVector x1 = FloatVector.fromArray(FLOAT, p, at + k + WIDTH).lanewise(SUB, l1);
-      x1 = x1.blend(zero, x1.compare(VectorOperators.GT, zero)); // rounding
-      FloatVector shifted0 = x0.lanewise(FMA, log2e, round);
-      FloatVector shifted1 = x1.lanewise(FMA, log2e, round);
-      FloatVector n0 = shifted0.lanewise(SUB, round);
-      FloatVector n1 = shifted1.lanewise(SUB, round);
-      FloatVector r0 = n0.lanewise(FMA, ln2High, x0);
-      FloatVector r1 = n1.lanewise(FMA, ln2High, x1);
-      r0 = n0.lanewise(FMA, ln2Low, r0);
-      r1 = n1.lanewise(FMA, ln2Low, r1);
-      FloatVector e0 = r0.lanewise(FMA, c6, c5);
-      FloatVector e1 = r1.lanewise(FMA, c6, c5);
-      e0 = e0.lanewise(FMA, r0, c4);
-      e1 = e1.lanewise(FMA, r1, c4);
-      e0 = e0.lanewise(FMA, r0, c3);
-      e1 = e1.lanewise(FMA, r1, c3);
-      e0 = e0.lanewise(FMA, r0, c2);
-      e1 = e1.lanewise(FMA, r1, c2);
-      e0 = e0.lanewise(FMA, r0, one);
-      e1 = e1.lanewise(FMA, r1, one);
-      e0 = e0.lanewise(FMA, r0, one);
-      e1 = e1.lanewise(FMA, r1, one);
-      IntVector power0 = shifted0.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
-      IntVector power1 = shifted1.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
-      FloatVector w0 = e0.lanewise(MUL, power0.reinterpretAsFloats());
-      FloatVector w1 = e1.lanewise(MUL, power1.reinterpretAsFloats());
-      FloatVector g0 = FloatVector.fromArray(FLOAT, ds, at + k).lanewise(SUB, d0).lanewise(MUL, w0);
-      VectorMask<Float> none0 = x0.compare(VectorOperators.LT, smallest);
-      w0.blend(zero, none0).intoArray(p, at + k);
-      g0.blend(zero, none0).intoArray(ds, at + k);
-      FloatVector g1 =
-          FloatVector.fromArray(FLOAT, ds, at + k + WIDTH).lanewise(SUB, d1).lanewise(MUL, w1);
-      VectorMask<Float> none1 = x1.compare(VectorOperators.LT, smallest);
-      w1.blend(zero, none1).intoArray(p, at + k + WIDTH);
-      g1.blend(zero, none1).intoArray(ds, at + k + WIDTH);
+    FloatVector log2e = FloatVector.broadcast(FLOAT, Exp.LOG2_E);
+    FloatVector round = FloatVector.broadcast(FLOAT, ROUND);
+    FloatVector ln2High = FloatVector.broadcast(FLOAT, Exp.MINUS_LN2_HIGH);
+    FloatVector ln2Low = FloatVector.broadcast(FLOAT, Exp.MINUS_LN2_LOW);
+    FloatVector c6 = FloatVector.broadcast(FLOAT, Exp.C6);
+    FloatVector c5 = FloatVector.broadcast(FLOAT, Exp.C5);
+    FloatVector c4 = FloatVector.broadcast(FLOAT, Exp.C4);
+    FloatVector c3 = FloatVector.broadcast(FLOAT, Exp.C3);
+    FloatVector c2 = FloatVector.broadcast(FLOAT, Exp.C2);
+    FloatVector one = FloatVector.broadcast(FLOAT, 1f);
+    FloatVector smallest = FloatVector.broadcast(FLOAT, SMALLEST);
+    FloatVector zero = FloatVector.zero(FLOAT);
+    for (int j = 0; j < lanes; j += WIDTH) {
+      FloatVector l = FloatVector.fromArray(FLOAT, lse, j);
+      FloatVector d = FloatVector.fromArray(FLOAT, delta, j);
+      for (int k = j; k < keys * COLUMNS; k += COLUMNS) {
+        FloatVector x = FloatVector.fromArray(FLOAT, p, at + k).lanewise(SUB, l);
+        x = x.blend(zero, x.compare(VectorOperators.GT, zero)); // rounding
+        FloatVector shifted = x.lanewise(FMA, log2e, round);
+        FloatVector n = shifted.lanewise(SUB, round);
+        FloatVector r = n.lanewise(FMA, ln2High, x);
+        r = n.lanewise(FMA, ln2Low, r);
+        FloatVector e = r.lanewise(FMA, c6, c5);
+        e = e.lanewise(FMA, r, c4);
+        e = e.lanewise(FMA, r, c3);
+        e = e.lanewise(FMA, r, c2);
+        e = e.lanewise(FMA, r, one);
+        e = e.lanewise(FMA, r, one);
+        IntVector power = shifted.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
+        FloatVector w = e.lanewise(MUL, power.reinterpretAsFloats());
+        FloatVector g = FloatVector.fromArray(FLOAT, ds, at + k).lanewise(SUB, d).lanewise(MUL, w);
+        VectorMask<Float> none = x.compare(VectorOperators.LT, smallest);
+        w.blend(zero, none).intoArray(p, at + k);
+        g.blend(zero, none).intoArray(ds, at + k);
+      }
     }
   }
 
@@ -380,16 +338,13 @@ final class SoftmaxBlock {
     for (int r = 0; r < rows; r++) {
       int from = at + r * row;
       for (int i = 0; i < whole; i += WIDTH) {
-        zeros = FloatVector.fromArray(FLOAT, x, from + i).lanewise(FMA, broadcast(0f), zeros);
+        zeros =
+            FloatVector.fromArray(FLOAT, x, from + i).lanewise(FMA, FloatVector.zero(FLOAT), zeros);
       }
       for (int i = whole; i < columns; i++) {
         zero = Math.fma(x[from + i], 0f, zero);
       }
     }
     return zero == 0 && zeros.compare(VectorOperators.EQ, 0f).allTrue();
-  }
-
-  private static FloatVector broadcast(float value) {
-    return FloatVector.broadcast(FLOAT, value);
   }
 }
