@@ -204,40 +204,30 @@ final class SoftmaxBlock {
       float[] high,
       float[] mass,
       int massAt) {
-    for (int j = 0; j < lanes; j += 2 * WIDTH) {
-      masses2(weights, at + j, keys, low, high, j, mass, massAt + j);
-    }
-  }
-
-  private static void masses2(
-      float[] weights,
-      int at,
-      int keys,
-      float[] low,
-      float[] high,
-      int lane,
-      float[] mass,
-      int massAt) {
-    FloatVector low0 = FloatVector.fromArray(FLOAT, low, lane);
-    FloatVector low1 = FloatVector.fromArray(FLOAT, low, lane + WIDTH);
-    FloatVector high0 = FloatVector.fromArray(FLOAT, high, lane);
-    FloatVector high1 = FloatVector.fromArray(FLOAT, high, lane + WIDTH);
-    FloatVector sum0 = FloatVector.fromArray(FLOAT, mass, massAt);
-    FloatVector sum1 = FloatVector.fromArray(FLOAT, mass, massAt + WIDTH);
+    FloatVector one = FloatVector.broadcast(FLOAT, 1f);
     FloatVector zero = FloatVector.zero(FLOAT);
-    for (int j = 0; j < keys; j++) {
-      FloatVector key = FloatVector.broadcast(FLOAT, j);
-      FloatVector w0 = FloatVector.fromArray(FLOAT, weights, at + j * COLUMNS);
-      w0 = w0.blend(zero, key.compare(VectorOperators.LT, low0));
-      w0 = w0.blend(zero, key.compare(VectorOperators.GE, high0));
-      sum0 = sum0.lanewise(ADD, w0);
-      FloatVector w1 = FloatVector.fromArray(FLOAT, weights, at + j * COLUMNS + WIDTH);
-      w1 = w1.blend(zero, key.compare(VectorOperators.LT, low1));
-      w1 = w1.blend(zero, key.compare(VectorOperators.GE, high1));
-      sum1 = sum1.lanewise(ADD, w1);
+    for (int j = 0; j < lanes; j += 2 * WIDTH) {
+      FloatVector low0 = FloatVector.fromArray(FLOAT, low, j);
+      FloatVector low1 = FloatVector.fromArray(FLOAT, low, j + WIDTH);
+      FloatVector high0 = FloatVector.fromArray(FLOAT, high, j);
+      FloatVector high1 = FloatVector.fromArray(FLOAT, high, j + WIDTH);
+      FloatVector sum0 = FloatVector.fromArray(FLOAT, mass, massAt + j);
+      FloatVector sum1 = FloatVector.fromArray(FLOAT, mass, massAt + j + WIDTH);
+      FloatVector key = FloatVector.zero(FLOAT);
+      for (int k = j; k < keys * COLUMNS; k += COLUMNS) {
+        FloatVector w0 = FloatVector.fromArray(FLOAT, weights, at + k);
+        w0 = w0.blend(zero, key.compare(VectorOperators.LT, low0));
+        w0 = w0.blend(zero, key.compare(VectorOperators.GE, high0));
+        sum0 = w0.lanewise(FMA, one, sum0); // not ADD, see weights2
+        FloatVector w1 = FloatVector.fromArray(FLOAT, weights, at + k + WIDTH);
+        w1 = w1.blend(zero, key.compare(VectorOperators.LT, low1));
+        w1 = w1.blend(zero, key.compare(VectorOperators.GE, high1));
+        sum1 = w1.lanewise(FMA, one, sum1);
+        key = key.lanewise(FMA, one, one);
+      }
+      sum0.intoArray(mass, massAt + j);
+      sum1.intoArray(mass, massAt + j + WIDTH);
     }
-    sum0.intoArray(mass, massAt);
-    sum1.intoArray(mass, massAt + WIDTH);
   }
 
   /// Backward: `p = exp(p - lse)`, `ds = p (dp - delta)` per lane, where `p` holds scores and `ds`

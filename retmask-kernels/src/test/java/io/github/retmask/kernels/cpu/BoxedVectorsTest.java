@@ -4,14 +4,17 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import com.sun.management.ThreadMXBean;
 import io.github.retmask.backend.AttentionCase;
+import io.github.retmask.backend.AttentionReadout;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.tensor.DType;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.stream.IntStream;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
@@ -32,8 +35,8 @@ class BoxedVectorsTest {
   /// What runs in a JVM of its own.
   private static final class Program {
     /// Bytes a call may allocate. The least of the calls below has 2^16 multiply-adds of the longest
-    /// vectors, 6 MB if each leaves a box, 0.8 MB if one in eight does; the others have ten times that
-    /// and more. Lists of tasks and what else stands outside of loops take some kilobytes.
+    /// vectors, 6 MB if each leaves a box, 0.8 MB if one in eight does; the others have twice that and
+    /// more. Lists of tasks and short loops outside of the long ones take some tens of kilobytes.
     private static final long MOST = 1 << 18;
 
     private static final int CALLS = 3000;
@@ -49,13 +52,13 @@ class BoxedVectorsTest {
       AttentionCase step =
           AttentionCase.packed(4, 2, 64, 1, 1)
               .mixed(false)
-              .cached(new int[] {999, 999}, new int[] {0, 1000}, 2000);
+              .cached(new int[] {3999, 3999}, new int[] {0, 4000}, 8000);
       try (Kernels kernels = new VectorKernels(2);
           TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
         Map<String, Runnable> calls = new LinkedHashMap<>();
         addProducts(calls, kernels, arena);
         addAttention(calls, "attention", whole, 300, true, kernels, arena);
-        addAttention(calls, "attention of a step", step, 2000, false, kernels, arena);
+        addAttention(calls, "attention of a step", step, 8000, false, kernels, arena);
         // The second round finds what code compiled later has done to code compiled before.
         for (int round = 1; round <= 2; round++) {
           for (Map.Entry<String, Runnable> call : calls.entrySet()) {
@@ -126,6 +129,13 @@ class BoxedVectorsTest {
       Tensor lse = arena.floats("lse", c.tokens(), 4);
       calls.put(
           what, () -> kernels.attention(z, lse, q, k, v, c.layout(), c.plan(), c.spec(), null));
+      int[] queries = IntStream.range(0, c.tokens()).toArray();
+      int[][][] spans = new int[c.tokens()][][];
+      Arrays.setAll(spans, i -> new int[][] {{0, i / 2}, {i / 4, i + 1}});
+      AttentionReadout readout = AttentionReadout.of(arena, 4, queries, spans);
+      calls.put(
+          "read-outs of " + what,
+          () -> kernels.attention(z, lse, q, k, v, c.layout(), c.plan(), c.spec(), readout));
       if (withGradients) {
         Tensor dq = arena.floats("dq", c.tokens(), 4, 64);
         Tensor dk = arena.floats("dk", cache, 2, 64);
