@@ -18,9 +18,9 @@ import jdk.incubator.vector.VectorOperators;
 ///
 /// What a query does not see is -infinity; its weight is exactly zero.
 ///
-/// Loops with an exponential are methods of more than 325 bytes, which C2 compiles by themselves.
-/// Shorter ones were inlined into callers that had taken in much else, and kept vectors as objects in
-/// some JVM runs (40 instead of 145 GFLOP/s). `BoxedVectorsTest` watches them all.
+/// Loops with an exponential, and [#masses], are methods of more than 325 bytes, which C2 compiles by
+/// themselves. Shorter ones were inlined into callers that had taken in much else, and kept vectors as
+/// objects in some JVM runs (40 instead of 145 GFLOP/s). `BoxedVectorsTest` watches them all.
 final class SoftmaxBlock {
   /// Lowest maximum, so that an unseen score minus the maximum is never NaN.
   static final float LOWEST = -Float.MAX_VALUE;

@@ -36,7 +36,8 @@ class BoxedVectorsTest {
   private static final class Program {
     /// Bytes a call may allocate. The least of the calls below has 2^16 multiply-adds of the longest
     /// vectors, 6 MB if each leaves a box, 0.8 MB if one in eight does; the others have twice that and
-    /// more. Lists of tasks and short loops outside of the long ones take some tens of kilobytes.
+    /// more. Lists of tasks, read-outs and short loops outside of the long ones take up to 0.24 MB at
+    /// first, which falls as more is compiled.
     private static final long MOST = 1 << 18;
 
     private static final int CALLS = 3000;
