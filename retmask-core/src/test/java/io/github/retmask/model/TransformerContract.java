@@ -7,6 +7,7 @@ import io.github.retmask.backend.AttentionReadout;
 import io.github.retmask.backend.AttentionSpec;
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.Ops;
+import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadKind;
 import io.github.retmask.heads.HeadMask;
@@ -32,6 +33,7 @@ public abstract class TransformerContract {
   private Kernels kernels;
   private Ops ops;
   private TensorArena memory;
+  private final Ops reference = new Ops(new ReferenceBackend().open(1));
 
   /// The backend under test.
   protected abstract Kernels open(int threads);
@@ -307,13 +309,18 @@ public abstract class TransformerContract {
   void backwardEqualsCentralDifferences() {
     for (ModelConfig config : configs()) {
       Transformer model = RandomModel.transformer(config, ops, memory, 18);
-      for (HeadMask mask : masks(model, config)) {
-        checkGradients(model, config, mask);
+      try (TensorArena arena = reference.arena(TensorArena.Lifetime.MODEL)) {
+        Transformer same = RandomModel.transformer(config, reference, arena, 18);
+        for (HeadMask mask : masks(model, config)) {
+          checkGradients(model, same, config, mask);
+        }
       }
     }
   }
 
-  private void checkGradients(Transformer model, ModelConfig config, HeadMask mask) {
+  /// @param same the model on the reference backend, whose forward the differences are of
+  private void checkGradients(
+      Transformer model, Transformer same, ModelConfig config, HeadMask mask) {
     int[] ids = RandomModel.ids(config, 9, 19);
     Weights grads = model.weights().map(t -> memory.floats("d_" + t.name(), t.shape().dims()));
     float[] direction = new float[ids.length * config.hiddenSize()];
@@ -333,10 +340,10 @@ public abstract class TransformerContract {
     }
     model.backward(grads, dGates, dHidden, a, step);
 
-    List<Tensor> weights = model.weights().tensors();
+    List<Tensor> weights = same.weights().tensors();
     for (int w = 0; w < weights.size(); w++) {
       Tensor weight = weights.get(w);
-      if (weight == model.weights().lmHead() && !config.tiedEmbeddings()) {
+      if (weight == same.weights().lmHead() && !config.tiedEmbeddings()) {
         continue; // the hidden states do not depend on it
       }
       // the largest entry is the one whose difference quotient drowns least in rounding
@@ -351,7 +358,7 @@ public abstract class TransformerContract {
           slope(
               offset -> {
                 weight.set(entry, kept + offset);
-                return functional(model, batch, direction);
+                return functional(same, batch, direction);
               });
       weight.set(at, kept);
       assertClose(weight + " [" + at + "] under " + mask, gradient[at], slope);
@@ -359,7 +366,7 @@ public abstract class TransformerContract {
     for (HeadId id : SOME) {
       float gate = mask.gate(id.layer(), id.head());
       double slope =
-          slope(offset -> functional(model, gated(ids, mask, id, gate + offset), direction));
+          slope(offset -> functional(same, gated(ids, mask, id, gate + offset), direction));
       assertClose("gate " + id + " under " + mask, dGates.get(id.layer()).get(id.head()), slope);
     }
     step.close();
@@ -369,8 +376,8 @@ public abstract class TransformerContract {
     return Batch.of(Batch.Row.whole(ids, mask.withGate(List.of(id), gate)));
   }
 
-  private double functional(Transformer model, Batch batch, float[] direction) {
-    TensorArena step = ops.arena(TensorArena.Lifetime.STEP);
+  private static double functional(Transformer model, Batch batch, float[] direction) {
+    TensorArena step = model.ops().arena(TensorArena.Lifetime.STEP);
     float[] hidden = model.forward(batch, step).hidden().toFloats();
     step.close();
     double sum = 0;

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.Ops;
+import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadKind;
 import io.github.retmask.heads.HeadMask;
@@ -37,6 +38,8 @@ public abstract class GradientContract {
 
   private Kernels kernels;
   private Ops ops;
+  private final Ops reference =
+      new Ops(new ReferenceBackend().open(1)); // whose losses are compared with
 
   /// The backend under test.
   protected abstract Kernels open(int threads);
@@ -76,15 +79,17 @@ public abstract class GradientContract {
 
   @Test
   void gradientsOfAllWeightsMatchDifferencesOfTheLoss() {
-    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
+    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL);
+        TensorArena plain = reference.arena(TensorArena.Lifetime.MODEL)) {
       Weights weights = MixedModel.weights(11, arena);
+      Weights same = MixedModel.weights(11, plain);
       Weights grads = zeros(weights, arena);
       LabelledBatch batch = new LabelledBatch(ROWS, masks());
       gradients(grads, null, weights, batch, ops);
       SplitMix64 random = new SplitMix64(12);
       SoftAssertions softly = new SoftAssertions();
-      for (int t = 0; t < weights.tensors().size(); t++) {
-        Tensor tensor = weights.tensors().get(t);
+      for (int t = 0; t < same.tensors().size(); t++) {
+        Tensor tensor = same.tensors().get(t);
         float[] grad = grads.tensors().get(t).toFloats();
         List<double[]> directions = directions(grad, random);
         softly
@@ -92,7 +97,7 @@ public abstract class GradientContract {
             .as("gradient of %s, which must stand out from the noise to be compared", tensor)
             .isGreaterThan(10 * NOISE);
         for (double[] direction : directions) {
-          Derivative wanted = Derivative.of(h -> lossAlong(weights, tensor, direction, h, batch));
+          Derivative wanted = Derivative.of(h -> lossAlong(same, tensor, direction, h, batch));
           double got = along(direction, grad);
           softly
               .assertThat(wanted.matches(got))
@@ -106,8 +111,10 @@ public abstract class GradientContract {
 
   @Test
   void gradientsOfAllGatesMatchDifferencesOfTheLoss() {
-    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
+    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL);
+        TensorArena plain = reference.arena(TensorArena.Lifetime.MODEL)) {
       Weights weights = MixedModel.weights(11, arena);
+      Weights same = MixedModel.weights(11, plain);
       List<Tensor> dGates = new ArrayList<>();
       for (int l = 0; l < 3; l++) {
         dGates.add(arena.floats("d_gates", ROWS.size(), 6));
@@ -127,7 +134,7 @@ public abstract class GradientContract {
                     x -> {
                       List<HeadMask> moved = new ArrayList<>(masks);
                       moved.set(row, mask.withGate(head, (float) (gate + x)));
-                      return loss(weights, new LabelledBatch(ROWS, moved));
+                      return loss(same, new LabelledBatch(ROWS, moved));
                     });
             double got = dGates.get(l).get((long) r * 6 + h);
             softly
@@ -367,9 +374,10 @@ public abstract class GradientContract {
     }
   }
 
+  /// On the reference backend.
   private double loss(Weights weights, LabelledBatch batch) {
-    try (TensorArena step = ops.arena(TensorArena.Lifetime.STEP);
-        Transformer model = new Transformer(MixedModel.config(), weights, ops)) {
+    try (TensorArena step = reference.arena(TensorArena.Lifetime.STEP);
+        Transformer model = new Transformer(MixedModel.config(), weights, reference)) {
       Loss loss = CrossEntropyLoss.over(batch);
       return loss.part(LogProbs.of(model, batch, step), loss.units()).loss();
     }

@@ -64,8 +64,10 @@ class KilledCommandsTest {
   @EnumSource(End.class)
   void score(End how) throws Exception {
     assumeFalse(System.getProperty("os.name").startsWith("Windows"), "no signals on Windows");
-    Path trials = Planted.trials(dir.resolve("trials.jsonl"), 4, 240);
-    Object[] args = {"score", Planted.MODEL, "--trials", trials, "--threads", 1};
+    Path trials = Planted.trials(dir.resolve("trials.jsonl"), 4, 80);
+    Object[] args = {
+      "score", Planted.MODEL, "--trials", trials, "--backend", "reference", "--threads", 1
+    };
     Path out = dir.resolve("scores.json");
     Path journal = dir.resolve("scores.json.partial");
     end(how, journal, 3000, with(args, "--out", out));
@@ -86,7 +88,7 @@ class KilledCommandsTest {
   @EnumSource(End.class)
   void sample(End how) throws Exception {
     assumeFalse(System.getProperty("os.name").startsWith("Windows"), "no signals on Windows");
-    Path prompts = Planted.prompts(dir.resolve("prompts.jsonl"), 250);
+    Path prompts = Planted.prompts(dir.resolve("prompts.jsonl"), 90);
     Object[] args = {
       "sample",
       Planted.MODEL,
@@ -95,8 +97,10 @@ class KilledCommandsTest {
       "--prompts",
       prompts,
       "--max-new-tokens",
-      60,
+      40,
       "--ignore-eos",
+      "--backend",
+      "reference",
       "--threads",
       1
     };
@@ -118,7 +122,7 @@ class KilledCommandsTest {
   void train(End how) throws Exception {
     assumeFalse(System.getProperty("os.name").startsWith("Windows"), "no signals on Windows");
     Path recipe = Planted.recipe(dir.resolve("recipe.json"), 60);
-    Object[] args = {"train", recipe, "--threads", 1};
+    Object[] args = {"train", recipe, "--backend", "reference", "--threads", 1};
     Path out = dir.resolve("model");
     end(how, out.resolve("training-state.safetensors"), 1, with(args, "--out", out));
     assertThat(out.resolve("model.safetensors")).doesNotExist();
@@ -156,6 +160,8 @@ class KilledCommandsTest {
       1,
       "--log-every",
       2,
+      "--backend",
+      "reference",
       "--threads",
       1
     };
