@@ -46,12 +46,12 @@ record Partials(float[] top, float[] sum, float[] topKey, float[] mass, int mass
   /// Makes sums relative to larger scores.
   ///
   /// @param factor `[lanes]`
-  /// @return whether any factor is not 1
+  /// @return whether that changes any lane which has seen something
   boolean scale(int group, int lanes, float[] factor) {
     boolean any = false;
     for (int i = 0; i < lanes; i++) {
+      any |= factor[i] != 1f && sum[group * COLUMNS + i] != 0;
       sum[group * COLUMNS + i] *= factor[i];
-      any |= factor[i] != 1f;
     }
     for (int s = 0; s < masses && any; s++) {
       int at = massAt(group * COLUMNS, s);

@@ -123,8 +123,9 @@ final class PrefillAttention {
     int end = end();
     for (int block = firstKey / KEYS * KEYS; block < end; block += KEYS) {
       block(block);
-      if ((block + KEYS) % SPAN == 0 || block + KEYS >= end) {
-        endSpan();
+      boolean isLast = block + KEYS >= end;
+      if ((block + KEYS) % SPAN == 0 || isLast) {
+        endSpan(isLast);
       }
     }
     for (int unit = 0; unit < units; unit++) {
@@ -187,6 +188,16 @@ final class PrefillAttention {
     Arrays.fill(out, outAt(group), outAt(group + 1), 0f);
   }
 
+  /// Clears a group of sums that was not in use before.
+  private void begin(int unit, int group) {
+    clear(group);
+    for (int i = 0; i < lanes(unit) && asked.length > 0; i++) {
+      int position = first(unit) + i;
+      int firstKey = visible(unit).first(position, 0, position + 1);
+      partials.topKey()[group * COLUMNS + i] = firstKey;
+    }
+  }
+
   private void begin(int unit) {
     int headDim = call.headDim();
     int lanes = lanes(unit);
@@ -197,28 +208,27 @@ final class PrefillAttention {
     }
     int to = unit * headDim * COLUMNS;
     Panels.transpose(queryT, to, COLUMNS, query, 0, headDim, lanes, headDim);
-    for (int group = all(unit); group <= all(unit) + 1; group++) {
-      clear(group);
-      for (int i = 0; i < lanes && asked.length > 0; i++) {
-        int position = first(unit) + i;
-        int firstKey = visible(unit).first(position, 0, position + 1);
-        partials.topKey()[group * COLUMNS + i] = firstKey;
-      }
-    }
+    begin(unit, all(unit));
   }
 
-  private void endSpan() {
-    for (int unit = 0; unit < units && !isFirstSpan; unit++) {
-      if (attends(unit)) {
+  private void endSpan(boolean isLast) {
+    boolean merges = !isFirstSpan;
+    isFirstSpan = false;
+    for (int unit = 0; unit < units; unit++) {
+      if (!attends(unit)) {
+        continue;
+      }
+      int to = all(unit);
+      int from = current(unit);
+      if (merges) {
         int lanes = lanes(unit);
-        int to = all(unit);
-        int from = current(unit);
         partials.merge(to, from, lanes, keep, take);
         SoftmaxBlock.merge(out, outAt(to), outAt(from), call.headDim(), lanes, keep, take);
-        clear(from);
+      }
+      if (!isLast) {
+        begin(unit, from);
       }
     }
-    isFirstSpan = false;
   }
 
   private void block(int block) {
@@ -267,9 +277,8 @@ final class PrefillAttention {
   private boolean isFinite(ScoreBlock block) {
     int headDim = call.headDim();
     int keys = Math.min(KEYS, end() - block.block());
-    readValue(block.block(), keys);
-    isAllFinite = isAllFinite || SoftmaxBlock.isFinite(value, 0, headDim, keys, headDim);
-    return isAllFinite || SoftmaxBlock.isFinite(value, 0, headDim, block.end(), headDim);
+    isAllFinite = isAllFinite || SoftmaxBlock.isFinite(valueT, 0, KEYS, headDim, keys);
+    return isAllFinite || SoftmaxBlock.isFinite(valueT, 0, KEYS, headDim, block.end());
   }
 
   private void attend(int unit, ScoreBlock block) {
@@ -338,6 +347,7 @@ final class PrefillAttention {
   /// it, not even times zero.
   private void addOnlySeen(int unit, ScoreBlock block) {
     int headDim = call.headDim();
+    readValue(block.block(), Math.min(KEYS, end() - block.block()));
     for (int j = block.from(); j < block.end(); j++) {
       for (int i = block.low(j); i < block.high(j); i++) {
         float weight = score[j * COLUMNS + i];

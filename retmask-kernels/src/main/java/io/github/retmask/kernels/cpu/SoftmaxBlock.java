@@ -322,19 +322,22 @@ final class SoftmaxBlock {
   ///
   /// @param row distance of rows
   static boolean isFinite(float[] x, int at, int row, int rows, int columns) {
-    FloatVector zeros = FloatVector.zero(FLOAT);
-    float zero = 0;
+    FloatVector zero = FloatVector.zero(FLOAT);
     int whole = columns & -WIDTH;
     for (int r = 0; r < rows; r++) {
       int from = at + r * row;
       for (int i = 0; i < whole; i += WIDTH) {
-        zeros =
-            FloatVector.fromArray(FLOAT, x, from + i).lanewise(FMA, FloatVector.zero(FLOAT), zeros);
+        FloatVector v = FloatVector.fromArray(FLOAT, x, from + i);
+        if (!v.lanewise(FMA, zero, v).compare(VectorOperators.EQ, v).allTrue()) {
+          return false;
+        }
       }
       for (int i = whole; i < columns; i++) {
-        zero = Math.fma(x[from + i], 0f, zero);
+        if (!Float.isFinite(x[from + i])) {
+          return false;
+        }
       }
     }
-    return zero == 0 && zeros.compare(VectorOperators.EQ, 0f).allTrue();
+    return true;
   }
 }
