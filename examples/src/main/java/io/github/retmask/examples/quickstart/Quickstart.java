@@ -103,13 +103,13 @@ public final class Quickstart {
     public static final Options DEFAULTS =
         new Options(
             List.of(1L, 2L, 3L),
-            List.of(48, 96, 128, 160, 192),
+            List.of(48, 96, 128, 192),
             200,
             96,
             256,
             0.1,
             8,
-            100,
+            50,
             500,
             48,
             0.5,
