@@ -122,7 +122,8 @@ class KilledCommandsTest {
   void train(End how) throws Exception {
     assumeFalse(System.getProperty("os.name").startsWith("Windows"), "no signals on Windows");
     Path recipe = Planted.recipe(dir.resolve("recipe.json"), 60);
-    Object[] args = {"train", recipe, "--backend", "reference", "--threads", 1};
+    String backend = how == End.KILL ? "vector" : "reference";
+    Object[] args = {"train", recipe, "--backend", backend, "--threads", 1};
     Path out = dir.resolve("model");
     end(how, out.resolve("training-state.safetensors"), 1, with(args, "--out", out));
     assertThat(out.resolve("model.safetensors")).doesNotExist();

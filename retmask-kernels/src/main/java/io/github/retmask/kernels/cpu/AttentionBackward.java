@@ -203,9 +203,8 @@ final class AttentionBackward {
         Panels.transpose(keyT, to, KEYS, key, d * MOST + from * KEYS, KEYS, count, width);
       }
     }
-    // Tiles also read what D leaves of their columns. An earlier use may have left numbers there
-    // that
-    // are subnormal by now, with which a product takes some processors a hundred times as long.
+    // Tiles also read what D leaves of their columns. What an earlier use left there may be
+    // subnormal by now, and a product with that takes some processors a hundred times as long.
     Arrays.fill(query, 0, call.panels() * LANES * COLUMNS, 0f);
     Arrays.fill(dOut, 0, call.panels() * LANES * COLUMNS, 0f);
     Arrays.fill(dKey, 0, call.panels() * MOST * COLUMNS, 0f);

@@ -43,7 +43,7 @@ final class PrefillAttention {
   private final float[] query; // [LANES][D]
   private final float[] queryT; // [unit][D][64 queries], times scale
   private final float[] key; // panels of [96 keys][96]
-  private final float[] value; // [96 keys][D], where a query sees some keys only
+  private final float[] value; // [96 keys][D], as stored, where that is needed
   private final float[] valueT; // [D][96 keys]
   private final float[] score; // [96 keys][64 queries]; scores, then weights
   private final float[] keep; // [64]
