@@ -204,7 +204,7 @@ final class AttentionBackward {
       }
     }
     // Tiles also read what D leaves of their columns. What an earlier use left there may be
-    // subnormal by now, and a product with that takes some processors a hundred times as long.
+    // subnormal by now, and a product with that takes a Cascade Lake some 50 times as long.
     Arrays.fill(query, 0, call.panels() * LANES * COLUMNS, 0f);
     Arrays.fill(dOut, 0, call.panels() * LANES * COLUMNS, 0f);
     Arrays.fill(dKey, 0, call.panels() * MOST * COLUMNS, 0f);
