@@ -38,8 +38,7 @@ public abstract class GradientContract {
 
   private Kernels kernels;
   private Ops ops;
-  private final Ops reference =
-      new Ops(new ReferenceBackend().open(1)); // whose losses are compared with
+  private final Ops reference = new Ops(new ReferenceBackend().open(1)); // of losses
 
   /// The backend under test.
   protected abstract Kernels open(int threads);

@@ -15,7 +15,8 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/// Commands killed in the middle, each in a process of its own, go on to the same bytes.
+/// Commands killed in the middle, each in a process of its own, go on to the same bytes. Most run on
+/// the reference backend, which needs no C2 to be fast enough; that of a command does not matter here.
 class KilledCommandsTest {
   private static final Duration PATIENCE = Duration.ofMinutes(3);
 

@@ -183,14 +183,10 @@ final class PrefillAttention {
     return group * call.headRows() * COLUMNS;
   }
 
-  private void clear(int group) {
+  /// A group of sums has seen nothing.
+  private void clear(int unit, int group) {
     partials.clear(group);
     Arrays.fill(out, outAt(group), outAt(group + 1), 0f);
-  }
-
-  /// Clears a group of sums that was not in use before.
-  private void begin(int unit, int group) {
-    clear(group);
     for (int i = 0; i < lanes(unit) && asked.length > 0; i++) {
       int position = first(unit) + i;
       int firstKey = visible(unit).first(position, 0, position + 1);
@@ -208,7 +204,7 @@ final class PrefillAttention {
     }
     int to = unit * headDim * COLUMNS;
     Panels.transpose(queryT, to, COLUMNS, query, 0, headDim, lanes, headDim);
-    begin(unit, all(unit));
+    clear(unit, all(unit));
   }
 
   private void endSpan(boolean isLast) {
@@ -226,13 +222,18 @@ final class PrefillAttention {
         SoftmaxBlock.merge(out, outAt(to), outAt(from), call.headDim(), lanes, keep, take);
       }
       if (!isLast) {
-        begin(unit, from);
+        clear(unit, from);
       }
     }
   }
 
+  /// Keys of a block.
+  private int keys(int block) {
+    return Math.min(KEYS, end() - block);
+  }
+
   private void block(int block) {
-    int keys = Math.min(KEYS, end() - block);
+    int keys = keys(block);
     boolean loaded = false;
     for (int unit = 0; unit < units; unit++) {
       int first = first(unit);
@@ -242,15 +243,16 @@ final class PrefillAttention {
         continue;
       }
       if (!loaded) {
-        load(block, keys);
+        load(block);
         loaded = true;
       }
       attend(unit, ScoreBlock.of(visible(unit), first, lanes(unit), block));
     }
   }
 
-  private void load(int block, int keys) {
+  private void load(int block) {
     int headDim = call.headDim();
+    int keys = keys(block);
     long at = call.kvAt(task.row, block, task.head / call.group());
     call.readPanels(key, call.k(), at, keys, KEYS);
     hasValue = false;
@@ -258,17 +260,17 @@ final class PrefillAttention {
     if (Panels.readsOffHeap(call.v(), keys, headDim)) {
       Panels.transpose(valueT, 0, KEYS, 8 * KEYS, call.v(), at, call.kvRowBytes(), keys, headDim);
     } else {
-      readValue(block, keys);
+      readValue(block);
       Panels.transpose(valueT, 0, KEYS, value, 0, headDim, keys, headDim);
     }
   }
 
   /// Reads a block's values as they are stored, unless that is done.
-  private void readValue(int block, int keys) {
+  private void readValue(int block) {
     if (!hasValue) {
       int headDim = call.headDim();
       long at = call.kvAt(task.row, block, task.head / call.group());
-      ShortRows.read(value, 0, headDim, call.v(), at, call.kvRowBytes(), keys, headDim);
+      ShortRows.read(value, 0, headDim, call.v(), at, call.kvRowBytes(), keys(block), headDim);
       hasValue = true;
     }
   }
@@ -276,7 +278,7 @@ final class PrefillAttention {
   /// Whether the values that a block sees are finite.
   private boolean isFinite(ScoreBlock block) {
     int headDim = call.headDim();
-    int keys = Math.min(KEYS, end() - block.block());
+    int keys = keys(block.block());
     isAllFinite = isAllFinite || SoftmaxBlock.isFinite(valueT, 0, KEYS, headDim, keys);
     return isAllFinite || SoftmaxBlock.isFinite(valueT, 0, KEYS, headDim, block.end());
   }
@@ -347,7 +349,7 @@ final class PrefillAttention {
   /// it, not even times zero.
   private void addOnlySeen(int unit, ScoreBlock block) {
     int headDim = call.headDim();
-    readValue(block.block(), Math.min(KEYS, end() - block.block()));
+    readValue(block.block());
     for (int j = block.from(); j < block.end(); j++) {
       for (int i = block.low(j); i < block.high(j); i++) {
         float weight = score[j * COLUMNS + i];
