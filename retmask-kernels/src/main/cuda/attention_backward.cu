@@ -1,9 +1,9 @@
-// Gradients of attention in F32 for whole sequences, weights recomputed from lse (Dao et al. 2022).
+// Gradients of attention in F32, weights recomputed from lse (Dao et al. 2022).
 //
 //   p = exp(scale q . k - lse)   dp = dz . v   delta = dz . z   ds = p (dp - delta)
 //   dv[j] = sum p dz   dk[j] = sum ds scale q   dq[i] = scale sum ds k
 //
-//   dq, dz, q, z [N,H,D]   dk, dv, k, v [N,Hkv,D]   lse, delta [N,H]   D <= 256
+//   dq, dz, q, z [N,H,D]   dk, dv, k, v [keys,Hkv,D]   lse, delta [N,H]   D <= 256
 //
 // No atomics: dk and dv by a kernel whose blocks own some keys of a kv head and walk over its query
 // heads and the queries that see the keys, dq by a kernel whose blocks own some queries of a head and
@@ -84,11 +84,13 @@ __device__ __forceinline__ void differentiate_keys(
   int kv_head = blockIdx.x;
   TokenTile tile = tiles[blockIdx.y];
   BatchRow row = rows[tile.row];
-  int keys = min(SIZE, row.length - tile.first);
+  int row_end = row.past + row.length;            // of its keys, and of its queries
+  int position_zero = row.token_start - row.past; // the token there would be, were it not cached
+  int keys = min(SIZE, row_end - tile.first);
   int group = heads / kv_heads;
   long long q_row = (long long)heads * head_dim;
   long long kv_row = (long long)kv_heads * head_dim;
-  size_t kv_at = (size_t)(row.token_start + tile.first) * kv_row + (size_t)kv_head * head_dim;
+  size_t kv_at = (size_t)(row.key_start + tile.first) * kv_row + (size_t)kv_head * head_dim;
   copy_rows<SIZE>(key, stride, k + kv_at, kv_row, keys, head_dim);
   copy_rows<SIZE>(value, stride, v + kv_at, kv_row, keys, head_dim);
   copy_async_commit();
@@ -117,10 +119,10 @@ __device__ __forceinline__ void differentiate_keys(
     if (tile.first < view.sink) {
       seen_until = max(seen_until, view.query_end(min(tile.first + keys, view.sink) - 1));
     }
-    int end = (int)min((long long)row.length, seen_until);
-    for (int first = tile.first; first < end; first += SIZE) {
-      int count = min(SIZE, row.length - first);
-      int token = row.token_start + first;
+    int end = (int)min((long long)row_end, seen_until);
+    for (int first = max(tile.first, row.past); first < end; first += SIZE) {
+      int count = min(SIZE, row_end - first);
+      int token = position_zero + first;
       size_t q_at = (size_t)token * q_row + (size_t)head * head_dim;
       copy_rows<SIZE>(d_out, stride, dz + q_at, q_row, count, head_dim);
       copy_async_commit();
@@ -218,6 +220,7 @@ __device__ __forceinline__ void differentiate_queries(
   BatchRow row = rows[tile.row];
   int count = min(SIZE, row.length - tile.first);
   int token = row.token_start + tile.first;
+  int position = row.past + tile.first;
   long long q_row = (long long)heads * head_dim;
   long long kv_row = (long long)kv_heads * head_dim;
   size_t q_at = (size_t)token * q_row + (size_t)head * head_dim;
@@ -233,8 +236,8 @@ __device__ __forceinline__ void differentiate_queries(
   int y = threadIdx.x / SIDE;
   if (planned.mode == HEAD_ATTEND) {
     View view(planned, window);
-    KeyBlocks<SIZE> blocks(view, tile.first, tile.first + count - 1);
-    size_t kv_at = (size_t)row.token_start * kv_row + (size_t)(head / (heads / kv_heads)) * head_dim;
+    KeyBlocks<SIZE> blocks(view, position, position + count - 1);
+    size_t kv_at = (size_t)row.key_start * kv_row + (size_t)(head / (heads / kv_heads)) * head_dim;
     copy_rows<SIZE>(d_out, stride, dz + q_at, q_row, count, head_dim);
     copy_scaled_rows<SIZE>(query, stride, q + q_at, q_row, count, head_dim, scale);
     float log_sum[ROWS];
@@ -262,7 +265,7 @@ __device__ __forceinline__ void differentiate_queries(
       unsigned seen[ROWS];
 #pragma unroll
       for (int r = 0; r < ROWS; r++) {
-        seen[r] = full ? ~0u : (unsigned)view.of(tile.first + y * ROWS + r).bits(block);
+        seen[r] = full ? ~0u : (unsigned)view.of(position + y * ROWS + r).bits(block);
 #pragma unroll
         for (int c = 0; c < ROWS; c++) {
           ds[r][c] = expf(p[r][c] - log_sum[r]) * (ds[r][c] - shift[r]);
@@ -308,7 +311,7 @@ extern "C" __global__ void __launch_bounds__(DELTA_THREADS) attention_delta_f32(
 }
 EXPORT_KERNEL(attention_delta_f32)
 
-// Grid (Hkv, tiles of 16 ROWS tokens).
+// Grid (Hkv, tiles of 16 ROWS keys).
 #define ATTENTION_BACKWARD_KEYS(NAME, PADDED, ROWS)                                                \
   extern "C" __global__ void __launch_bounds__(TILE_THREADS, 2) NAME(                              \
       float* dk, float* dv, const float* dz, const float* q, const float* k, const float* v,       \

@@ -1,7 +1,7 @@
 // Gradients of attention in BF16 on tensor cores: what attention_backward.cu computes, with weights and
 // gradients of scores in F32 until they meet the next matrix, sums in F32 (Dao 2023).
 //
-//   dq, dz, q, z [N,H,D]   dk, dv, k, v [N,Hkv,D]   lse [N,H]   D <= 256
+//   dq, dz, q, z [N,H,D]   dk, dv, k, v [keys,Hkv,D]   lse [N,H]   D <= 256
 //
 // No atomics: one kernel owns 64 keys of a kv head, 16 per warp, and walks over its query heads and the
 // queries that see them; another owns queries of a head and walks over the keys. Scores are formed
@@ -38,7 +38,7 @@ __device__ __forceinline__ void find_stats(
     log_sum = lse[cell] * LOG2_E;
   } else if (planned.mode == HEAD_UNIFORM) {
     BatchRow row = rows[row_of[token]];
-    log_sum = log2f(View(planned, window).of(token - row.token_start).count());
+    log_sum = log2f(View(planned, window).of(row.past + token - row.token_start).count());
   }
   if (threadIdx.x % WARP == 0) {
     stats[(size_t)head * tokens + token] = make_float4(log_sum, sum, 0.0f, 0.0f);
@@ -83,11 +83,13 @@ __device__ __forceinline__ void differentiate_keys(
   int kv_head = blockIdx.x;
   TokenTile tile = tiles[blockIdx.y];
   BatchRow row = rows[tile.row];
-  int keys = min(SIZE, row.length - tile.first);
+  int row_end = row.past + row.length;            // of its keys, and of its queries
+  int position_zero = row.token_start - row.past; // the token there would be, were it not cached
+  int keys = min(SIZE, row_end - tile.first);
   int group = heads / kv_heads;
   int q_row = heads * head_dim;
   int kv_row = kv_heads * head_dim;
-  size_t kv_at = (size_t)(row.token_start + tile.first) * kv_row + (size_t)kv_head * head_dim;
+  size_t kv_at = (size_t)(row.key_start + tile.first) * kv_row + (size_t)kv_head * head_dim;
   bool aligned = is_aligned(q, head_dim) && is_aligned(dz, head_dim);
   int warp = threadIdx.x / WARP;
 
@@ -123,17 +125,17 @@ __device__ __forceinline__ void differentiate_keys(
         if (tile.first < sink) {
           seen_until = max(seen_until, view.query_end(min(tile.first + keys, sink) - 1));
         }
-        first = tile.first;
-        end = (int)min((long long)row.length, seen_until);
+        first = max(tile.first, row.past);
+        end = (int)min((long long)row_end, seen_until);
       }
     }
   };
   auto copy_queries = [&]() {
-    size_t at = (size_t)(row.token_start + first) * q_row + (size_t)head * head_dim;
-    int count = min(QUERIES, row.length - first);
+    size_t at = (size_t)(position_zero + first) * q_row + (size_t)head * head_dim;
+    int count = min(QUERIES, row_end - first);
     Rows::template copy<QUERIES, FLASH_THREADS>(query, q + at, q_row, 0, count, head_dim, aligned,
                                                 threadIdx.x, q + at);
-    const float4* of_query = stats + (size_t)head * tokens + row.token_start + first;
+    const float4* of_query = stats + (size_t)head * tokens + position_zero + first;
     for (int i = threadIdx.x; i < QUERIES; i += FLASH_THREADS) {
       copy_async16(query + i * Rows::STRIDE + D, of_query + (i < count ? i : 0), i < count);
     }
@@ -159,9 +161,9 @@ __device__ __forceinline__ void differentiate_keys(
     copy_async_wait<0>();
     __syncthreads();  // queries are there, dz is used up
     {
-      size_t at = (size_t)(row.token_start + first) * q_row + (size_t)head * head_dim;
+      size_t at = (size_t)(position_zero + first) * q_row + (size_t)head * head_dim;
       Rows::template copy<QUERIES, FLASH_THREADS>(d_out, dz + at, q_row, 0,
-                                                  min(QUERIES, row.length - first), head_dim,
+                                                  min(QUERIES, row_end - first), head_dim,
                                                   aligned, threadIdx.x, dz + at);
       copy_async_commit();
     }
@@ -345,8 +347,9 @@ __device__ __forceinline__ void differentiate_queries(
   BatchRow row = rows[tile.row];
   int count = min(QUERIES, row.length - tile.first);
   int token = row.token_start + tile.first;
-  int q_row = heads * head_dim;
-  int kv_row = kv_heads * head_dim;
+  int position = row.past + tile.first;
+  unsigned q_row = heads * head_dim;  // unsigned: D 128 has no registers left for signs
+  unsigned kv_row = kv_heads * head_dim;
   size_t q_at = (size_t)token * q_row + (size_t)head * head_dim;
   PlannedHead planned = plan[tile.row * heads + head];
   int warp = threadIdx.x / WARP;
@@ -359,13 +362,13 @@ __device__ __forceinline__ void differentiate_queries(
     return;
   }
   View view(planned, window);
-  KeyBlocks<KEYS> blocks(view, tile.first, tile.first + count - 1);
+  KeyBlocks<KEYS> blocks(view, position, position + count - 1);
   size_t kv_at =
-      (size_t)row.token_start * kv_row + (size_t)(head / (heads / kv_heads)) * head_dim;
+      (size_t)row.key_start * kv_row + (size_t)(head / (heads / kv_heads)) * head_dim;
   k += kv_at;
   v += kv_at;
   bool aligned = is_aligned(k, head_dim) && is_aligned(v, head_dim);
-  int first_own = tile.first + warp * OWN;
+  int first_own = position + warp * OWN;
   float sums[TILES][D / 8][4];
 #pragma unroll
   for (int t = 0; t < TILES; t++) {
@@ -567,7 +570,7 @@ extern "C" __global__ void __launch_bounds__(STATS_THREADS) flash_attention_stat
 }
 EXPORT_KERNEL(flash_attention_stats)
 
-// Grid (Hkv, tiles of 64 tokens).
+// Grid (Hkv, tiles of 64 keys).
 #define FLASH_BACKWARD_KEYS(NAME, D, QUERIES, KEYS, VALUES)                                        \
   extern "C" __global__ void __launch_bounds__(FLASH_THREADS, 2) NAME(                             \
       bf16* dk, bf16* dv, const bf16* dz, const bf16* q, const bf16* k, const bf16* v,             \

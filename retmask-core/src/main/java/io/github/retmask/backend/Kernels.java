@@ -293,14 +293,15 @@ public interface Kernels extends AutoCloseable {
       AttentionSpec spec,
       @Nullable AttentionReadout readout);
 
-  /// Gradients of [#attention] for whole sequences (a packed layout without past), recomputing the
-  /// weights from `lse`. With `p` the weights, `dp = dz . v`, `delta = dz . z`: `ds = p (dp -
+  /// Gradients of [#attention], recomputing the weights from `lse`. Rows of the layout have keys of
+  /// their own; dk and dv of what a row's past holds are its queries' share, those of keys that no row
+  /// has stay as they are. With `p` the weights, `dp = dz . v`, `delta = dz . z`: `ds = p (dp -
   /// delta)`, `dq = scale ds k`, `dk = scale ds^T q`, `dv = p^T dz`. Uniform heads get only dv;
   /// mean and skipped heads give nothing, whatever their dz holds, NaN included.
   ///
   /// @param dq `[N,H,D]`
-  /// @param dk `[N,Hkv,D]`
-  /// @param dv `[N,Hkv,D]`
+  /// @param dk `[keys,Hkv,D]`
+  /// @param dv `[keys,Hkv,D]`
   /// @param dz `[N,H,D]`
   /// @param z `[N,H,D]` as the forward left it, before gates
   /// @param lse `[N,H]`

@@ -257,18 +257,7 @@ public final class Ops {
     Check op = new Check("attention");
     op.activations(z, q, k, v).f32(lse);
     op.heads(q, k, v, layout, plan).same(z, q).shape(lse, q.dim(0), q.dim(1));
-    for (int r = 0; r < layout.rows(); r++) {
-      if (layout.keyStart(r) < 0 || (long) layout.keyStart(r) + layout.keys(r) > k.dim(0)) {
-        throw op.error(
-            "row %d needs keys [%d, %d), but %s holds %d"
-                .formatted(
-                    r,
-                    layout.keyStart(r),
-                    (long) layout.keyStart(r) + layout.keys(r),
-                    k.name(),
-                    k.dim(0)));
-      }
-    }
+    op.holdsKeys(k, layout);
     if (readout != null) {
       op.readout(readout, q.dim(1), layout.tokens());
     }
@@ -292,11 +281,15 @@ public final class Ops {
     Check op = new Check("attention_backward");
     op.activations(dq, dk, dv, dz, q, k, v, z).f32(lse);
     op.heads(q, k, v, layout, plan).same(dq, q).same(dz, q).same(z, q).same(dk, k).same(dv, v);
-    op.shape(lse, q.dim(0), q.dim(1)).shape(k, layout.tokens(), k.dim(1), k.dim(2));
+    op.shape(lse, q.dim(0), q.dim(1)).holdsKeys(k, layout);
+    int end = 0;
     for (int r = 0; r < layout.rows(); r++) {
-      if (layout.past(r) != 0 || layout.keyStart(r) != layout.tokenStart(r)) {
-        throw op.error("row " + r + " continues a cache; want whole sequences, BatchLayout.packed");
+      if (layout.keyStart(r) < end) {
+        throw op.error(
+            "keys of row %d begin at %d, want them behind those of the row before, which end at %d"
+                .formatted(r, layout.keyStart(r), end));
       }
+      end = layout.keyStart(r) + layout.keys(r);
     }
     kernels.attentionBackward(dq, dk, dv, dz, q, k, v, z, lse, layout, plan, spec);
   }
@@ -573,6 +566,19 @@ public final class Ops {
         throw error(
             "%s is %s and %s is %s: want one head dimension and H a multiple of Hkv"
                 .formatted(q.name(), q.shape(), k.name(), k.shape()));
+      }
+      return this;
+    }
+
+    /// Whether k has room for the keys of all rows.
+    Check holdsKeys(Tensor k, BatchLayout layout) {
+      for (int r = 0; r < layout.rows(); r++) {
+        long end = (long) layout.keyStart(r) + layout.keys(r);
+        if (layout.keyStart(r) < 0 || end > k.dim(0)) {
+          throw error(
+              "row %d needs keys [%d, %d), but %s holds %d"
+                  .formatted(r, layout.keyStart(r), end, k.name(), k.dim(0)));
+        }
       }
       return this;
     }

@@ -356,10 +356,10 @@ final class ReferenceKernels implements Kernels {
     int kvHeads = (int) k.dim(1);
     int headDim = (int) q.dim(2);
     for (int r = 0; r < layout.rows(); r++) {
-      float[] ks = keysOf(r, k, layout); // [T,Hkv,D]
-      float[] vs = keysOf(r, v, layout); // [T,Hkv,D]
-      double[][] dks = new double[layout.length(r)][kvHeads * headDim]; // [T,Hkv,D]
-      double[][] dvs = new double[layout.length(r)][kvHeads * headDim]; // [T,Hkv,D]
+      float[] ks = keysOf(r, k, layout); // [S,Hkv,D]
+      float[] vs = keysOf(r, v, layout); // [S,Hkv,D]
+      double[][] dks = new double[layout.keys(r)][kvHeads * headDim]; // [S,Hkv,D]
+      double[][] dvs = new double[layout.keys(r)][kvHeads * headDim]; // [S,Hkv,D]
       for (int i = 0; i < layout.length(r); i++) {
         int n = layout.tokenStart(r) + i;
         float[] qn = row(q, n); // [H,D]
@@ -373,7 +373,7 @@ final class ReferenceKernels implements Kernels {
           }
           int at = h * headDim;
           int kvAt = h / (heads / kvHeads) * headDim; // within [Hkv,D]
-          int[] seen = visibleKeys(i, r, h, plan, spec);
+          int[] seen = visibleKeys(layout.past(r) + i, r, h, plan, spec);
           double delta = dot(dzn, at, zn, at, headDim);
           for (int j : seen) {
             int key = j * kvHeads * headDim + kvAt;
@@ -396,9 +396,9 @@ final class ReferenceKernels implements Kernels {
         }
         store(dq, n, dqn, Accumulate.SET);
       }
-      for (int t = 0; t < layout.length(r); t++) {
-        store(dk, layout.tokenStart(r) + t, dks[t], Accumulate.SET);
-        store(dv, layout.tokenStart(r) + t, dvs[t], Accumulate.SET);
+      for (int j = 0; j < layout.keys(r); j++) {
+        store(dk, layout.keyStart(r) + j, dks[j], Accumulate.SET);
+        store(dv, layout.keyStart(r) + j, dvs[j], Accumulate.SET);
       }
     }
   }

@@ -6,6 +6,7 @@ import io.github.retmask.heads.HeadMask;
 import io.github.retmask.tensor.Tensor;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /// The result of a forward pass, and what its backward needs. Lives as long as the step arena that
 /// the pass was given.
@@ -19,6 +20,7 @@ public final class Activations {
   final List<Tensor> resids; // L+1 of [N,C]: what enters every layer, and what leaves the last
   final Tensor rstd; // [N]
   final Keep keep;
+  final @Nullable SharedKeys shared; // where rows have prefixes
   private final BatchLayout layout;
   private final Tensor hidden; // [N,C]
   private final List<AttentionReadout> readouts;
@@ -48,6 +50,7 @@ public final class Activations {
       Tensor rstd,
       Tensor hidden,
       Keep keep,
+      @Nullable SharedKeys shared,
       BatchLayout layout,
       List<AttentionReadout> readouts) {
     this.ids = ids;
@@ -60,6 +63,7 @@ public final class Activations {
     this.rstd = rstd;
     this.hidden = hidden;
     this.keep = keep;
+    this.shared = shared;
     this.layout = layout;
     this.readouts = readouts;
   }

@@ -35,7 +35,9 @@ public record Batch(List<Row> rows) {
   /// @param promptLength tokens of the prompt that the sequence begins with, for rotary embeddings
   ///   that depend on the context, see [RopeSpec]; 0 for what the slot knows or, at the begin of a
   ///   sequence, for as many as `ids`
-  public record Row(int slot, int[] ids, HeadMask mask, Phase phase, int promptLength) {
+  /// @param prefix what comes before `ids` without a cache
+  public record Row(
+      int slot, int[] ids, HeadMask mask, Phase phase, int promptLength, Prefix prefix) {
     public Row {
       if (promptLength < 0) {
         throw new IllegalArgumentException("batch: a prompt of " + promptLength + " tokens");
@@ -47,6 +49,11 @@ public record Batch(List<Row> rows) {
       this(slot, ids, mask, phase, 0);
     }
 
+    /// A row that begins with nothing of another.
+    public Row(int slot, int[] ids, HeadMask mask, Phase phase, int promptLength) {
+      this(slot, ids, mask, phase, promptLength, Prefix.NONE);
+    }
+
     /// A whole sequence outside any cache, all of it prompt.
     public static Row whole(int[] ids, HeadMask mask) {
       return new Row(0, ids, mask, Phase.PREFILL);
@@ -54,7 +61,22 @@ public record Batch(List<Row> rows) {
 
     /// This row as part of a sequence that begins with a prompt of so many tokens.
     public Row ofPrompt(int length) {
-      return new Row(slot, ids, mask, phase, length);
+      return new Row(slot, ids, mask, phase, length, prefix);
     }
+
+    /// These ids behind the first tokens of an earlier row.
+    public Row after(int row, int tokens) {
+      return new Row(slot, ids, mask, phase, promptLength, new Prefix(row, tokens));
+    }
+  }
+
+  /// The first tokens of an earlier row of the same mask that has no prefix itself. They are computed
+  /// there, once; the row behind them gives the bits that it gives as a whole.
+  ///
+  /// @param row number of that row, or -1
+  /// @param tokens how many, at most those of that row
+  public record Prefix(int row, int tokens) {
+    /// Nothing.
+    public static final Prefix NONE = new Prefix(-1, 0);
   }
 }

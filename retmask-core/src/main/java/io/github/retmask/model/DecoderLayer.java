@@ -29,6 +29,7 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
   /// @param residPost `[N,C]`
   /// @param residPre `[N,C]`
   /// @param cache where keys and values are appended, or null for whole sequences
+  /// @param shared of whole sequences with prefixes, else null
   void forward(
       Tensor residPost,
       LayerActivations a,
@@ -37,10 +38,11 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
       BatchLayout layout,
       HeadPlan plan,
       @Nullable CacheLines cache,
+      @Nullable SharedKeys shared,
       @Nullable AttentionReadout readout,
       Ops ops,
       Observer observer) {
-    forwardToAct(a, residPre, rotation, layout, plan, cache, readout, ops, observer);
+    forwardToAct(a, residPre, rotation, layout, plan, cache, shared, readout, ops, observer);
     forwardFromAct(residPost, a, ops, observer);
   }
 
@@ -51,6 +53,7 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
       BatchLayout layout,
       HeadPlan plan,
       @Nullable CacheLines cache,
+      @Nullable SharedKeys shared,
       @Nullable AttentionReadout readout,
       Ops ops,
       Observer observer) {
@@ -65,6 +68,11 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
     rotateKeys(a, rotation, cache, ops, observer); // [N,Hkv,D]
     Tensor keys = cache == null ? a.rotK() : cache.keys(); // [keys,Hkv,D]
     Tensor values = cache == null ? a.v() : cache.values(); // [keys,Hkv,D]
+    if (shared != null) {
+      shared.gather(keys, values, ops);
+      keys = shared.keys();
+      values = shared.values();
+    }
     ops.attention(a.z(), a.lse(), a.rotQ(), keys, values, layout, plan, spec.attention(), readout);
     observer.saw(Site.Z, index, a.z());
     Tensor z = a.z(); // [N,H,D]
@@ -185,7 +193,10 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
   }
 
   /// Makes again, with the same bits, what layers share: see [LayerActivations].
-  void restore(LayerActivations a, Tensor residPre, Ops ops) {
+  void restore(LayerActivations a, Tensor residPre, @Nullable SharedKeys shared, Ops ops) {
+    if (shared != null) {
+      shared.gather(a.rotK(), a.v(), ops);
+    }
     if (spec.norms() == NormPlacement.PRE) {
       float eps = config.normEps();
       Tensor attnIn = requireNonNull(a.attnIn());
@@ -207,8 +218,9 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
       Rotation rotation,
       BatchLayout layout,
       HeadPlan plan,
+      @Nullable SharedKeys shared,
       Ops ops) {
-    forwardToAct(a, residPre, rotation, layout, plan, null, null, ops, Observer.NONE);
+    forwardToAct(a, residPre, rotation, layout, plan, null, shared, null, ops, Observer.NONE);
     if (spec.norms() == NormPlacement.POST) {
       forwardFromAct(residPost, a, ops, Observer.NONE); // the norm's backward reads mlpOut
     }
@@ -231,6 +243,7 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
   /// @param b working memory
   /// @param residPre `[N,C]` as the forward had it
   /// @param dGates `[B,H]`, added to, or null
+  /// @param shared of rows with prefixes, as the forward left it, or null
   void backward(
       Tensor d,
       LayerWeights grads,
@@ -241,6 +254,7 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
       Rotation rotation,
       BatchLayout layout,
       HeadPlan plan,
+      @Nullable SharedKeys shared,
       Ops ops) {
     LayerWeights w = weights;
     boolean pre = spec.norms() == NormPlacement.PRE;
@@ -276,8 +290,25 @@ record DecoderLayer(int index, ModelConfig config, LayerSpec spec, LayerWeights 
     Tensor dQ = b.dQ(); // [N,H,D]
     Tensor dK = b.dK(); // [N,Hkv,D]
     Tensor dV = b.dV(); // [N,Hkv,D]
+    Tensor keys = shared == null ? a.rotK() : shared.keys(); // [keys,Hkv,D]
+    Tensor values = shared == null ? a.v() : shared.values(); // [keys,Hkv,D]
     ops.attentionBackward(
-        dQ, dK, dV, dZ, a.rotQ(), a.rotK(), a.v(), a.z(), a.lse(), layout, plan, spec.attention());
+        dQ,
+        b.dSharedK(),
+        b.dSharedV(),
+        dZ,
+        a.rotQ(),
+        keys,
+        values,
+        a.z(),
+        a.lse(),
+        layout,
+        plan,
+        spec.attention());
+    if (shared != null) {
+      shared.sum(dK, b.dSharedK(), ops);
+      shared.sum(dV, b.dSharedV(), ops);
+    }
     ops.ropeBackward(dQ, dQ, rotation.cos(), rotation.sin(), rotation.rows());
     ops.ropeBackward(dK, dK, rotation.cos(), rotation.sin(), rotation.rows());
     if (spec.qkNorm() != QkNorm.NONE) {

@@ -55,6 +55,11 @@ public record ModelConfig(
     return layers.stream().allMatch(layer -> layer.rope().keepsKeys(context, longer));
   }
 
+  /// Whether a layer rotates by the length of the context, see [RopeSpec#dependsOnContext].
+  public boolean rotatesByContext() {
+    return layers.stream().anyMatch(layer -> layer.rope().dependsOnContext());
+  }
+
   /// Query heads of the whole model, L H.
   public int totalHeads() {
     return layers.size() * heads;

@@ -127,7 +127,10 @@ public final class Transformer implements AutoCloseable {
       TensorArena step,
       Observer observer) {
     checkBatch(batch, cache, keep);
-    BatchLayout layout = cache == null ? BatchLayout.packed(lengths(batch)) : cache.append(batch);
+    checkPrefixes(batch, cache);
+    boolean shares = SharedKeys.needs(batch);
+    BatchLayout layout = shares ? SharedKeys.layout(batch) : layout(batch, cache);
+    SharedKeys shared = shares ? SharedKeys.allocate(this, batch, layout, step) : null;
     int n = layout.tokens();
     Tensor ids = step.ints("ids", allIds(batch, n)); // [N]
     Tensor positions = step.ints("positions", layout.positions()); // [N]
@@ -159,7 +162,7 @@ public final class Transformer implements AutoCloseable {
               : new CacheLines(cache.keys(l), cache.values(l), cacheRows);
       Rotation rotation = rotation(layer, positions, rotations);
       Tensor post = keep == Keep.RESULT ? resid : activation(step, "resid", n, config.hiddenSize());
-      layer.forward(post, a, resid, rotation, layout, plan, lines, readout, ops, observer);
+      layer.forward(post, a, resid, rotation, layout, plan, lines, shared, readout, ops, observer);
       resid = post;
       resids.add(post);
       kept.add(a);
@@ -178,6 +181,7 @@ public final class Transformer implements AutoCloseable {
         rstd,
         hidden,
         keep,
+        shared,
         layout,
         reported);
   }
@@ -235,7 +239,10 @@ public final class Transformer implements AutoCloseable {
       TensorArena step,
       int... tokens) {
     checkBatch(batch, cache, Keep.RESULT);
-    BatchLayout layout = cache == null ? BatchLayout.packed(lengths(batch)) : cache.append(batch);
+    if (SharedKeys.needs(batch)) {
+      throw new IllegalArgumentException("states: rows with prefixes; want whole ones");
+    }
+    BatchLayout layout = layout(batch, cache);
     return new SharedBatch(batch, cache, layout, prompts(batch, cache), effectiveMasks(batch))
         .states(this, readouts, step, tokens);
   }
@@ -272,7 +279,7 @@ public final class Transformer implements AutoCloseable {
     BatchLayout layout = a.layout();
     boolean recompute = a.keep == Keep.LAYER_INPUTS;
     boolean keepGatedOff = recompute ? dGates != null : a.keptGatedOff;
-    LayerGradients buffers = LayerGradients.allocate(this, layout.tokens(), step);
+    LayerGradients buffers = LayerGradients.allocate(this, layout.tokens(), a.shared, step);
     Tensor last = a.resids.getLast(); // [N,C]
     Tensor d = activation(step, "d_resid", layout.tokens(), config.hiddenSize()); // [N,C]
     ops.rmsNormBackward(d, grads.norm(), dHidden, last, a.rstd, weights.norm(), Accumulate.SET);
@@ -284,9 +291,9 @@ public final class Transformer implements AutoCloseable {
       HeadPlan plan = HeadPlan.of(a.masks, l, config.headDim(), keepGatedOff);
       Rotation rotation = rotation(layer, a.positions, a.rotations);
       if (recompute) {
-        layer.recompute(a.resids.get(l + 1), kept, residPre, rotation, layout, plan, ops);
+        layer.recompute(a.resids.get(l + 1), kept, residPre, rotation, layout, plan, a.shared, ops);
       } else {
-        layer.restore(kept, residPre, ops);
+        layer.restore(kept, residPre, a.shared, ops);
       }
       layer.backward(
           d,
@@ -298,6 +305,7 @@ public final class Transformer implements AutoCloseable {
           rotation,
           layout,
           plan,
+          a.shared,
           ops);
       complete.accept(Weights.Part.layer(l));
     }
@@ -346,6 +354,33 @@ public final class Transformer implements AutoCloseable {
     }
   }
 
+  private void checkPrefixes(Batch batch, @Nullable KvCache cache) {
+    for (int r = 0; r < batch.rows().size(); r++) {
+      Batch.Row row = batch.rows().get(r);
+      Batch.Prefix prefix = row.prefix();
+      if (prefix.equals(Batch.Prefix.NONE)) {
+        continue;
+      }
+      Batch.Row of = prefix.row() >= 0 && prefix.row() < r ? batch.rows().get(prefix.row()) : null;
+      if (cache != null
+          || of == null
+          || prefix.tokens() < 1
+          || prefix.tokens() > of.ids().length
+          || !of.prefix().equals(Batch.Prefix.NONE)
+          || !of.mask().equals(row.mask())
+          || of.phase() != row.phase()) {
+        throw new IllegalArgumentException(
+            "row %d begins with %d tokens of row %d: want an earlier row of as many tokens, the same mask, no prefix of its own, and no cache"
+                .formatted(r, prefix.tokens(), prefix.row()));
+      }
+      if (config.rotatesByContext()) {
+        throw new IllegalArgumentException(
+            "row %d begins with tokens of row %d, which this model rotates by the length of either"
+                .formatted(r, prefix.row()));
+      }
+    }
+  }
+
   /// A decode-only mask leaves prefill rows intact.
   HeadMask inPrefill(HeadMask mask) {
     return mask.phase() == MaskPhase.DECODE_ONLY ? noMask() : mask;
@@ -357,8 +392,10 @@ public final class Transformer implements AutoCloseable {
         .toList();
   }
 
-  private static int[] lengths(Batch batch) {
-    return batch.rows().stream().mapToInt(row -> row.ids().length).toArray();
+  private static BatchLayout layout(Batch batch, @Nullable KvCache cache) {
+    return cache == null
+        ? BatchLayout.packed(batch.rows().stream().mapToInt(row -> row.ids().length).toArray())
+        : cache.append(batch);
   }
 
   private static int[] allIds(Batch batch, int n) {

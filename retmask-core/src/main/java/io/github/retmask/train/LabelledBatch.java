@@ -3,22 +3,26 @@ package io.github.retmask.train;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.model.Batch;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
+import java.util.stream.IntStream;
 
 /// Whole sequences with the tokens whose log-probabilities count, each under its own mask.
 ///
 /// The labelled tokens of a row are those after the first with a weight other than 0. All labelled
 /// tokens of the batch, M of them, are numbered row by row; what comes after a row's last one is
-/// not computed, since nothing that counts depends on it.
+/// not computed, since nothing that counts depends on it. A prompt that the row before has too is
+/// computed once (Wang and Hegde 2024).
 public final class LabelledBatch {
+  /// Tokens that rows share at least; copies of fewer keys would take longer than what they save.
+  private static final int SHORTEST_PREFIX = 16;
+
   private final List<Example> rows;
   private final List<HeadMask> masks;
   private final int[] rowStart; // [B+1], first labelled token of each row
   private final int[] targets; // [M], the labelled token ids
-  private final int[] sources; // [M], packed index of the token that predicts each
   private final float[] weights; // [M]
-  private final Batch batch;
 
   /// @param rows at least one
   /// @param masks one per row
@@ -32,19 +36,8 @@ public final class LabelledBatch {
     this.rows = List.copyOf(rows);
     this.masks = List.copyOf(masks);
     this.rowStart = new int[rows.size() + 1];
-    List<Batch.Row> inputs = new ArrayList<>();
     for (int r = 0; r < rows.size(); r++) {
-      Example row = rows.get(r);
-      int last = 0;
-      for (int t = 1; t < row.ids().length; t++) {
-        if (row.weights()[t] != 0) {
-          rowStart[r + 1]++;
-          last = t;
-        }
-      }
-      rowStart[r + 1] += rowStart[r];
-      int[] ids = java.util.Arrays.copyOf(row.ids(), Math.max(1, last));
-      inputs.add(Batch.Row.whole(ids, masks.get(r)).ofPrompt(row.ids().length));
+      rowStart[r + 1] = rowStart[r] + labels(rows.get(r)).length;
     }
     int count = rowStart[rows.size()];
     if (count == 0) {
@@ -52,24 +45,21 @@ public final class LabelledBatch {
           "labelled batch: no token of its %d rows has a weight other than 0"
               .formatted(rows.size()));
     }
-    this.batch = new Batch(inputs);
     this.targets = new int[count];
-    this.sources = new int[count];
     this.weights = new float[count];
     int at = 0;
-    int packed = 0;
-    for (int r = 0; r < rows.size(); r++) {
-      Example row = rows.get(r);
-      for (int t = 1; t < row.ids().length; t++) {
-        if (row.weights()[t] != 0) {
-          targets[at] = row.ids()[t];
-          sources[at] = packed + t - 1;
-          weights[at] = row.weights()[t];
-          at++;
-        }
+    for (Example row : rows) {
+      for (int t : labels(row)) {
+        targets[at] = row.ids()[t];
+        weights[at] = row.weights()[t];
+        at++;
       }
-      packed += inputs.get(r).ids().length;
     }
+  }
+
+  /// Places of the labelled tokens of a row.
+  private static int[] labels(Example row) {
+    return IntStream.range(1, row.ids().length).filter(t -> row.weights()[t] != 0).toArray();
   }
 
   /// All rows under one mask.
@@ -116,13 +106,48 @@ public final class LabelledBatch {
     return targets;
   }
 
-  /// Packed index of the token that predicts each labelled one, `[M]`.
-  int[] sources() {
-    return sources;
+  /// What the model reads.
+  ///
+  /// @param batch the rows
+  /// @param sources `[M]`, packed index of the token that predicts each labelled one; distinct
+  record Input(Batch batch, int[] sources) {}
+
+  /// @param sharing whether rows may begin with tokens of another: the bits of the log-probabilities
+  ///   are the same, gradients are added up in another order
+  Input input(boolean sharing) {
+    List<Batch.Row> inputs = new ArrayList<>();
+    int[] sources = new int[targets.length];
+    int at = 0;
+    int packed = 0;
+    for (int r = 0; r < rows.size(); r++) {
+      Example row = rows.get(r);
+      int[] labels = labels(row);
+      int length = labels.length == 0 ? 1 : labels[labels.length - 1];
+      int home = r == 0 ? 0 : home(inputs, r - 1);
+      boolean shares = sharing && labels.length > 0 && home < r;
+      int from = shares ? shared(inputs.get(home), row.ids(), labels[0] - 1, masks.get(r)) : 0;
+      int[] ids = Arrays.copyOfRange(row.ids(), from, length);
+      Batch.Row input = Batch.Row.whole(ids, masks.get(r)).ofPrompt(row.ids().length);
+      inputs.add(from == 0 ? input : input.after(home, from));
+      for (int t : labels) {
+        sources[at++] = packed + t - 1 - from;
+      }
+      packed += ids.length;
+    }
+    return new Input(new Batch(inputs), sources);
   }
 
-  /// What the model reads.
-  Batch batch() {
-    return batch;
+  /// The row that a row's prefix is of: itself where it has none.
+  private static int home(List<Batch.Row> inputs, int row) {
+    Batch.Prefix prefix = inputs.get(row).prefix();
+    return prefix.tokens() == 0 ? row : prefix.row();
+  }
+
+  /// How many tokens, at most `most`, a row under this mask may take from an earlier one.
+  private static int shared(Batch.Row earlier, int[] ids, int most, HeadMask mask) {
+    int end = Math.min(most, earlier.ids().length);
+    int differs = Arrays.mismatch(earlier.ids(), 0, end, ids, 0, end);
+    int common = differs < 0 ? end : differs;
+    return common >= SHORTEST_PREFIX && earlier.mask().equals(mask) ? common : 0;
   }
 }

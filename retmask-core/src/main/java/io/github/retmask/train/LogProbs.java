@@ -23,7 +23,7 @@ public final class LogProbs {
   ///
   /// @param step memory of the pass; nothing of the result lies in it
   public static TokenLogProbs of(Transformer model, LabelledBatch batch, TensorArena step) {
-    Prediction p = predict(model, batch, Keep.RESULT, step);
+    Prediction p = predict(model, batch, true, Keep.RESULT, step);
     Tensor lmHead = model.weights().lmHead();
     model.ops().tokenLogProbs(p.logps(), p.lse(), p.rows(), lmHead, p.targets());
     return p.result(batch);
@@ -66,7 +66,8 @@ public final class LogProbs {
           case ON -> Keep.LAYER_INPUTS;
           case OFF -> dGates == null ? Keep.FOR_BACKWARD : Keep.FOR_GATE_GRADIENTS;
         };
-    Prediction p = predict(model, batch, keep, step);
+    // gates are those of a row: its gradients are not another row's
+    Prediction p = predict(model, batch, dGates == null, keep, step);
     Ops ops = model.ops();
     Tensor lmHead = model.weights().lmHead();
     Tensor dLogps = step.floats("d_logps", batch.labels()); // [M]
@@ -97,10 +98,11 @@ public final class LogProbs {
 
   /// Everything up to the lm_head.
   private static Prediction predict(
-      Transformer model, LabelledBatch batch, Keep keep, TensorArena step) {
+      Transformer model, LabelledBatch batch, boolean sharing, Keep keep, TensorArena step) {
+    LabelledBatch.Input input = batch.input(sharing && !model.config().rotatesByContext());
     Activations a =
-        model.forward(batch.batch(), null, keep, ReadoutRequest.NONE, step, Observer.NONE);
-    Tensor sources = step.ints("sources", batch.sources()); // [M]
+        model.forward(input.batch(), null, keep, ReadoutRequest.NONE, step, Observer.NONE);
+    Tensor sources = step.ints("sources", input.sources()); // [M]
     Tensor rows =
         model.activation(step, "hidden_rows", batch.labels(), model.config().hiddenSize()); // [M,C]
     model.ops().gatherRows(rows, a.hidden(), sources);

@@ -39,7 +39,19 @@ abstract class AttentionBackwardContract extends OpContract {
         AttentionCase.packed(2, 1, 130, 50),
         AttentionCase.packed(2, 1, 100, 100),
         AttentionCase.packed(8, 2, 8, 389, 97).mixed(false),
-        AttentionCase.packed(4, 2, 8, 389).window(130));
+        AttentionCase.packed(4, 2, 8, 389).window(130),
+        AttentionCase.packed(6, 2, 12, 3, 1, 17).cached(ints(5, 0, 40), ints(2, 10, 13), 75),
+        AttentionCase.packed(9, 3, 12, 13, 30, 2)
+            .mixed(false)
+            .cached(ints(100, 0, 95), ints(0, 113, 145), 242)
+            .window(33),
+        AttentionCase.packed(8, 2, 8, 200).mixed(true).cached(ints(250), ints(7), 460),
+        AttentionCase.packed(2, 1, 130, 20).cached(ints(120), ints(3), 150),
+        AttentionCase.packed(4, 2, 8, 1).cached(ints(400), ints(0), 401).window(30));
+  }
+
+  private static int[] ints(int... numbers) {
+    return numbers;
   }
 
   private static float[] dz(AttentionCase c) {
@@ -54,13 +66,13 @@ abstract class AttentionBackwardContract extends OpContract {
   private static void check(AttentionCase c, float[][] got, float[] dz) {
     DenseAttention.Backward want = c.dense().new Backward(dz);
     int headDim = c.dims().headDim();
+    c.leaveKeysOfNobody(want.dk); // garbage, as it was
+    c.leaveKeysOfNobody(want.dv);
     TensorAssert.assertThat("attention_backward dq", got[0], c.tokens(), c.dims().heads(), headDim)
         .isClose(want.dq, want.dqTolerance, DenseAttention.SOURCE);
-    TensorAssert.assertThat(
-            "attention_backward dk", got[1], c.tokens(), c.dims().kvHeads(), headDim)
+    TensorAssert.assertThat("attention_backward dk", got[1], c.cache(), c.dims().kvHeads(), headDim)
         .isClose(want.dk, want.dkTolerance, DenseAttention.SOURCE);
-    TensorAssert.assertThat(
-            "attention_backward dv", got[2], c.tokens(), c.dims().kvHeads(), headDim)
+    TensorAssert.assertThat("attention_backward dv", got[2], c.cache(), c.dims().kvHeads(), headDim)
         .isClose(want.dv, want.dvTolerance, DenseAttention.SOURCE);
   }
 
@@ -198,11 +210,47 @@ abstract class AttentionBackwardContract extends OpContract {
 
   @Test
   void isReproducible() {
-    AttentionCase c = AttentionCase.packed(8, 2, 17, 21, 1, 40).mixed(false);
-    DenseAttention dense = c.dense();
-    float[] z = rounded(dense.z);
-    float[] lse = rounded(dense.lse);
-    assertReproducible("attention_backward", on -> c.backward(on, dz(c), z, lse));
+    AttentionCase packed = AttentionCase.packed(8, 2, 17, 21, 1, 40).mixed(false);
+    for (AttentionCase c : List.of(packed, packed.cached(ints(0, 9, 390), ints(0, 21, 31), 461))) {
+      DenseAttention dense = c.dense();
+      float[] z = rounded(dense.z);
+      float[] lse = rounded(dense.lse);
+      assertReproducible("attention_backward", on -> c.backward(on, dz(c), z, lse));
+    }
+  }
+
+  /// The queries behind a prefix, and what the prefix itself gives, add up to the whole.
+  @Test
+  void aContinuationHasTheGradientsOfItsQueries() {
+    AttentionCase whole = AttentionCase.packed(6, 2, 12, 250).window(120);
+    DenseAttention dense = whole.dense();
+    int past = 110;
+    float[] dz = dz(whole);
+    Arrays.fill(dz, 0, past * 72, 0f); // nothing from the prefix
+    float[][] in = {dz, whole.q(), whole.k(), whole.v(), rounded(dense.z), rounded(dense.lse)};
+    float[][] want = whole.backward(bench, in);
+    AttentionCase behind =
+        AttentionCase.packed(6, 2, 12, 250 - past)
+            .cached(ints(past), ints(0), 250)
+            .window(120)
+            .plan("behind", HeadPlan.neutral(1, 6));
+    float[][] own = in.clone();
+    for (int i : new int[] {0, 1, 4, 5}) {
+      own[i] = Arrays.copyOfRange(in[i], past * (in[i].length / 250), in[i].length);
+    }
+    float[][] got = behind.backward(bench, own);
+    DenseAttention.Backward exact = dense.new Backward(dz);
+    TensorAssert.assertThat("dq", got[0])
+        .isClose(
+            Arrays.copyOfRange(exact.dq, past * 72, 250 * 72),
+            Arrays.copyOfRange(exact.dqTolerance, past * 72, 250 * 72),
+            DenseAttention.SOURCE);
+    TensorAssert.assertThat("dk", got[1])
+        .isClose(exact.dk, exact.dkTolerance, DenseAttention.SOURCE);
+    TensorAssert.assertThat("dv", got[2])
+        .isClose(exact.dv, exact.dvTolerance, DenseAttention.SOURCE);
+    TensorAssert.assertThat("dk of the whole", want[1])
+        .isClose(exact.dk, exact.dkTolerance, DenseAttention.SOURCE);
   }
 
   @Test

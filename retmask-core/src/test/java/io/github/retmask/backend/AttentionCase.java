@@ -112,16 +112,26 @@ public record AttentionCase(
   private float[] keys(long seed) {
     int width = dims.kvHeads() * dims.headDim();
     float[] all = normal(seed, cache * width);
+    for (int j : keysOfNobody()) {
+      Arrays.fill(all, j * width, (j + 1) * width, Float.NaN);
+    }
+    return all;
+  }
+
+  private int[] keysOfNobody() {
     boolean[] owned = new boolean[cache];
     for (int r = 0; r < layout.rows(); r++) {
       Arrays.fill(owned, layout.keyStart(r), layout.keyStart(r) + layout.keys(r), true);
     }
-    for (int j = 0; j < cache; j++) {
-      if (!owned[j]) {
-        Arrays.fill(all, j * width, (j + 1) * width, Float.NaN);
-      }
+    return IntStream.range(0, cache).filter(j -> !owned[j]).toArray();
+  }
+
+  /// Puts NaN, the garbage of all outputs, where no row has a key.
+  public void leaveKeysOfNobody(double[] gradients) {
+    int width = gradients.length / cache;
+    for (int j : keysOfNobody()) {
+      Arrays.fill(gradients, j * width, (j + 1) * width, Double.NaN);
     }
-    return all;
   }
 
   DenseAttention dense() {
@@ -200,16 +210,16 @@ public record AttentionCase(
   float[][] backward(Workbench on, float[][] in) {
     int headDim = dims.headDim();
     Tensor dq = on.garbage("dq", tokens(), dims.heads(), headDim);
-    Tensor dk = on.garbage("dk", tokens(), dims.kvHeads(), headDim);
-    Tensor dv = on.garbage("dv", tokens(), dims.kvHeads(), headDim);
+    Tensor dk = on.garbage("dk", cache, dims.kvHeads(), headDim);
+    Tensor dv = on.garbage("dv", cache, dims.kvHeads(), headDim);
     on.ops.attentionBackward(
         dq,
         dk,
         dv,
         on.f32("dz", in[0], tokens(), dims.heads(), headDim),
         on.f32("q", in[1], tokens(), dims.heads(), headDim),
-        on.f32("k", in[2], tokens(), dims.kvHeads(), headDim),
-        on.f32("v", in[3], tokens(), dims.kvHeads(), headDim),
+        on.f32("k", in[2], cache, dims.kvHeads(), headDim),
+        on.f32("v", in[3], cache, dims.kvHeads(), headDim),
         on.f32("z", in[4], tokens(), dims.heads(), headDim),
         on.f32("lse", in[5], tokens(), dims.heads()),
         layout,

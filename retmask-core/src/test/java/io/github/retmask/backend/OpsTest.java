@@ -459,16 +459,23 @@ class OpsTest {
   }
 
   @Test
-  void attentionBackwardWantsWholeSequences() {
+  void attentionBackwardWantsKeysOfRowsOneBehindTheOther() {
     Tensor q = f32("q", 2, 1, 3);
+    Tensor k = f32("k", 5, 1, 3);
     Tensor lse = f32("lse", 2, 1);
     AttentionSpec spec = new AttentionSpec(4, 1);
-    HeadPlan plan = HeadPlan.neutral(1, 1);
-    BatchLayout continued = BatchLayout.cached(new int[] {2}, new int[] {1}, new int[] {0});
+    HeadPlan plan = HeadPlan.neutral(2, 1);
+    int[] past = {1, 2};
+    BatchLayout tooLong = BatchLayout.cached(new int[] {1, 1}, past, new int[] {0, 3});
     assertThatThrownBy(
-            () -> ops.attentionBackward(q, q, q, q, q, q, q, q, lse, continued, plan, spec))
+            () -> ops.attentionBackward(q, k, k, q, q, k, k, q, lse, tooLong, plan, spec))
+        .hasMessage("attention_backward: row 1 needs keys [3, 6), but k holds 5");
+    BatchLayout over = BatchLayout.cached(new int[] {1, 1}, past, new int[] {0, 1});
+    assertThatThrownBy(() -> ops.attentionBackward(q, k, k, q, q, k, k, q, lse, over, plan, spec))
         .hasMessage(
-            "attention_backward: row 0 continues a cache; want whole sequences, BatchLayout.packed");
+            "attention_backward: keys of row 1 begin at 1, want them behind those of the row before, which end at 2");
+    BatchLayout fits = BatchLayout.cached(new int[] {1, 1}, past, new int[] {0, 2});
+    ops.attentionBackward(q, k, k, q, q, k, k, q, lse, fits, plan, spec);
   }
 
   @Test

@@ -1,5 +1,6 @@
 package io.github.retmask.train;
 
+import static java.util.Objects.requireNonNull;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.github.retmask.backend.Kernels;
@@ -8,6 +9,7 @@ import io.github.retmask.backend.ReferenceBackend;
 import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadKind;
 import io.github.retmask.heads.HeadMask;
+import io.github.retmask.model.Batch;
 import io.github.retmask.model.ModelConfig;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.model.Weights;
@@ -17,6 +19,7 @@ import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
 import io.github.retmask.train.StepSource.MicroBatch;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.function.DoubleUnaryOperator;
 import org.assertj.core.api.SoftAssertions;
@@ -230,6 +233,82 @@ public abstract class GradientContract {
         }
       }
     }
+  }
+
+  /// Prompts of 20 and 18 tokens, under one mask and under another.
+  @Test
+  void whatRowsBeginWithIsComputedOnceAndChangesNothing() {
+    List<Example> rows =
+        List.of(
+            answer(20, 5, 9, 2),
+            answer(20, 4, 1),
+            answer(18, 0, 3, 3),
+            answer(20, 8),
+            answer(20, 1));
+    HeadMask soft = masks().get(0);
+    HeadMask kinds = masks().get(1);
+    LabelledBatch batch = new LabelledBatch(rows, List.of(soft, soft, soft, kinds, kinds));
+    assertThat(batch.input(true).batch().rows())
+        .extracting(Batch.Row::prefix)
+        .containsExactly(
+            Batch.Prefix.NONE,
+            new Batch.Prefix(0, 19),
+            new Batch.Prefix(0, 17),
+            Batch.Prefix.NONE,
+            new Batch.Prefix(3, 19));
+    Loss loss = CrossEntropyLoss.over(batch);
+    try (Kernels alone = open(1);
+        TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL);
+        TensorArena step = ops.arena(TensorArena.Lifetime.STEP)) {
+      Weights weights = MixedModel.weights(11, arena);
+      Weights summed = zeros(weights, arena);
+      float[] logps;
+      try (Transformer model = new Transformer(MixedModel.config(), weights, ops)) {
+        logps = LogProbs.of(model, batch, step).values();
+        for (int r = 0; r < rows.size(); r++) {
+          LabelledBatch row = LabelledBatch.of(rows.subList(r, r + 1), batch.masks().get(r));
+          assertThat(LogProbs.of(model, row, step).values())
+              .isEqualTo(Arrays.copyOfRange(logps, batch.rowStart()[r], batch.rowStart()[r + 1]));
+          Loss part = CrossEntropyLoss.over(row);
+          GradientCheckpointing off = GradientCheckpointing.OFF;
+          LogProbs.gradients(summed, null, model, row, part, loss.units(), off, step);
+        }
+      }
+      Weights first = null;
+      for (Ops on : List.of(ops, new Ops(alone))) {
+        try (Transformer model = new Transformer(MixedModel.config(), weights, on)) {
+          for (GradientCheckpointing checkpointing : GradientCheckpointing.values()) {
+            Weights grads = zeros(weights, arena);
+            LogProbs.gradients(grads, null, model, batch, loss, loss.units(), checkpointing, step);
+            first = first == null ? grads : first;
+            assertSame(grads, first);
+          }
+        }
+      }
+      for (int t = 0; t < weights.tensors().size(); t++) {
+        float[] got = requireNonNull(first).tensors().get(t).toFloats();
+        float[] wanted = summed.tensors().get(t).toFloats();
+        double error = 0;
+        double norm = 0;
+        for (int i = 0; i < got.length; i++) {
+          error += Math.pow(got[i] - (double) wanted[i], 2);
+          norm += Math.pow(wanted[i], 2);
+        }
+        // sums over up to a hundred tokens, in another order
+        assertThat(Math.sqrt(error) <= 100 * 0x1p-24 * Math.sqrt(norm))
+            .as("%s: relative error %s", weights.tensors().get(t), Math.sqrt(error / norm))
+            .isTrue();
+      }
+    }
+  }
+
+  /// The first tokens of one prompt, not labelled, and what follows them, labelled.
+  private static Example answer(int prompt, int... ids) {
+    int[] all = new int[prompt + ids.length];
+    Arrays.setAll(all, t -> t < prompt ? (7 * t + t / 3) % 11 : ids[t - prompt]);
+    float[] weights = new float[all.length];
+    Arrays.fill(weights, prompt, all.length, 1f);
+    return new Example(all, weights);
   }
 
   @ParameterizedTest

@@ -92,7 +92,7 @@ final class AttentionBackward {
     for (int r = 0; r < call.layout().rows(); r++) {
       for (int kvHead = 0; kvHead < call.kvHeads(); kvHead++) {
         int first = tasks.size();
-        for (int from = 0; from < call.layout().length(r); from += MOST) {
+        for (int from = 0; from < call.layout().keys(r); from += MOST) {
           tasks.add(new Task(r, kvHead, from, first));
         }
       }
@@ -140,7 +140,7 @@ final class AttentionBackward {
     this.shared = shared;
     this.number = number;
     task = shared.tasks.get(number);
-    keys = Math.min(MOST, call.layout().length(task.row) - task.from);
+    keys = Math.min(MOST, call.layout().keys(task.row) - task.from);
     int headDim = call.headDim();
     int panels = call.panels();
     query = scratch.floats(QUERY, panels * LANES * COLUMNS);
@@ -164,16 +164,18 @@ final class AttentionBackward {
   private void run() {
     try {
       load();
-      int length = call.layout().length(task.row);
+      int past = call.layout().past(task.row);
+      int end = call.layout().keys(task.row);
       int blocks = TOGETHER / LANES;
-      int last = (length - 1) / TOGETHER;
-      for (int together = last; together >= task.from / TOGETHER; together--) {
+      int last = (end - past - 1) / TOGETHER;
+      int least = Math.max(0, task.from - past) / TOGETHER;
+      for (int together = last; together >= least; together--) {
         for (int h = 0; h < call.group(); h++) {
           int head = task.kvHead * call.group() + h;
           for (int i = 0; i < blocks; i++) {
-            int first = together * TOGETHER + i * LANES;
+            int first = past + together * TOGETHER + i * LANES;
             int step = ((last - together) * call.group() + h) * blocks + i;
-            boolean some = first < length && first + LANES > task.from;
+            boolean some = first < end && first + LANES > task.from;
             if (some && call.attends(task.row, head)) {
               queries(head, first, step);
             }
@@ -221,13 +223,14 @@ final class AttentionBackward {
 
   /// Some queries of a head, and all keys of the task.
   ///
+  /// @param first position of the first query
   /// @param step of the task, see [Turns]
   private void queries(int head, int first, int step) {
     Visible visible = call.visible(task.row, head);
     if (first >= visible.lastQuery(task.from, task.from + keys)) {
       return;
     }
-    int lanes = Math.min(LANES, call.layout().length(task.row) - first);
+    int lanes = Math.min(LANES, call.layout().keys(task.row) - first);
     pack(head, first, lanes);
     boolean resume = false;
     for (int from = 0; from < keys; from += KEYS) {
@@ -261,7 +264,7 @@ final class AttentionBackward {
 
   /// Copies queries and their dz, as rows and transposed.
   private void pack(int head, int first, int lanes) {
-    int token = call.layout().tokenStart(task.row) + first;
+    int token = call.token(task.row, first);
     long at = call.at(token, head);
     for (int p = 0; p < call.panels(); p++) {
       int to = p * LANES * COLUMNS;
@@ -408,7 +411,7 @@ final class AttentionBackward {
   /// Adds what the queries at hand have from these keys to dq.
   private void addQueryGradients(int head, int first, int lanes) {
     int headDim = call.headDim();
-    long at = call.at(call.layout().tokenStart(task.row) + (long) first, head);
+    long at = call.at(call.token(task.row, first), head);
     Panels.transpose(dQuery, 0, headDim, dQueryT, 0, COLUMNS, headDim, lanes);
     ShortRows.read(gradient, 0, headDim, gradients.dq, at, call.rowBytes(), lanes, headDim);
     float scale = call.spec().scale();

@@ -55,6 +55,11 @@ record AttentionCall(
     return heads / kvHeads;
   }
 
+  /// The token of a row at a position past those of its cache.
+  int token(int row, int position) {
+    return layout.tokenStart(row) + position - layout.past(row);
+  }
+
   /// Byte of element [token, head, 0] of a `[N,H,D]` tensor.
   long at(long token, int head) {
     return 4 * (token * heads + head) * headDim;

@@ -102,7 +102,6 @@ final class CudaAttentionBackward {
       int stride = CudaAttention.tileStride(headDim);
       int floats = 3 * size * stride + Math.max(size * stride, (size - 1) * stride + padded);
       int scores = size * (size + 4);
-      int count = Gpu.tileCount(layout, size);
       gpu.launch(STEM, "attention_backward_keys_f32_d" + padded)
           .tensor(dk)
           .tensor(dv)
@@ -114,12 +113,17 @@ final class CudaAttentionBackward {
           .address(delta)
           .address(rows.rows())
           .address(plan.heads())
-          .address(gpu.tiles(layout, size))
+          .address(rows.keyTiles(size))
           .integer(heads())
           .integer(headDim)
           .integer(spec.window())
           .real(spec.scale())
-          .run(kvHeads(), count, 1, THREADS, (floats + 2 * scores + 2 * size) * Float.BYTES);
+          .run(
+              kvHeads(),
+              LayoutImage.keyTileCount(layout, size),
+              1,
+              THREADS,
+              (floats + 2 * scores + 2 * size) * Float.BYTES);
       gpu.launch(STEM, "attention_backward_queries_f32_d" + padded)
           .tensor(dq)
           .tensor(dz)
@@ -135,7 +139,7 @@ final class CudaAttentionBackward {
           .integer(headDim)
           .integer(spec.window())
           .real(spec.scale())
-          .run(heads(), count, 1, THREADS, (floats + scores) * Float.BYTES);
+          .run(heads(), Gpu.tileCount(layout, size), 1, THREADS, (floats + scores) * Float.BYTES);
     }
 
     // --- BF16 -------------------------------------------------------------------------------
@@ -199,13 +203,18 @@ final class CudaAttentionBackward {
           .address(stats)
           .address(rows.rows())
           .address(plan.heads())
-          .address(gpu.tiles(layout, 64))
+          .address(rows.keyTiles(64))
           .integer(layout.tokens())
           .integer(heads())
           .integer(headDim)
           .integer(spec.window())
           .real(spec.scale())
-          .run(kvHeads(), Gpu.tileCount(layout, 64), 1, CudaAttention.FLASH_THREADS, sharedBytes);
+          .run(
+              kvHeads(),
+              LayoutImage.keyTileCount(layout, 64),
+              1,
+              CudaAttention.FLASH_THREADS,
+              sharedBytes);
     }
   }
 }

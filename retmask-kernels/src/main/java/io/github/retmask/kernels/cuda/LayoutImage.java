@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.IntUnaryOperator;
 
 /// A [BatchLayout] in device memory, as `batch.cuh` declares it.
 final class LayoutImage implements AutoCloseable {
@@ -14,6 +15,7 @@ final class LayoutImage implements AutoCloseable {
   private final long rows;
   private final long rowOf;
   private final Map<Integer, Long> tiles = new HashMap<>(); // by tokens per tile
+  private final Map<Integer, Long> keyTiles = new HashMap<>(); // by keys per tile
 
   LayoutImage(Gpu gpu, BatchLayout layout) {
     this.gpu = gpu;
@@ -47,14 +49,19 @@ final class LayoutImage implements AutoCloseable {
 
   /// Address of `TokenTile[]`: runs of at most `tokens` tokens of one row, rows in order.
   long tiles(int tokens) {
-    return tiles.computeIfAbsent(tokens, this::makeTiles);
+    return tiles.computeIfAbsent(tokens, size -> makeTiles(layout::length, size));
   }
 
-  private long makeTiles(int tokens) {
-    int[] pairs = new int[2 * tileCount(layout, tokens)];
+  /// The same of keys, those of the past included.
+  long keyTiles(int keys) {
+    return keyTiles.computeIfAbsent(keys, size -> makeTiles(layout::keys, size));
+  }
+
+  private long makeTiles(IntUnaryOperator length, int size) {
+    int[] pairs = new int[2 * count(layout, length, size)];
     int at = 0;
     for (int r = 0; r < layout.rows(); r++) {
-      for (int first = 0; first < layout.length(r); first += tokens) {
+      for (int first = 0; first < length.applyAsInt(r); first += size) {
         pairs[at++] = r;
         pairs[at++] = first;
       }
@@ -73,9 +80,17 @@ final class LayoutImage implements AutoCloseable {
   }
 
   static int tileCount(BatchLayout layout, int tokens) {
+    return count(layout, layout::length, tokens);
+  }
+
+  static int keyTileCount(BatchLayout layout, int keys) {
+    return count(layout, layout::keys, keys);
+  }
+
+  private static int count(BatchLayout layout, IntUnaryOperator length, int size) {
     int count = 0;
     for (int r = 0; r < layout.rows(); r++) {
-      count += Math.ceilDiv(layout.length(r), tokens);
+      count += Math.ceilDiv(length.applyAsInt(r), size);
     }
     return count;
   }

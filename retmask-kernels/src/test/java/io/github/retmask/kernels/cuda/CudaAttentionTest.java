@@ -558,7 +558,13 @@ class CudaAttentionTest {
         AttentionCase.packed(8, 2, 64, 13, 1, 80).mixed(false),
         AttentionCase.packed(8, 2, 64, 13, 1, 180).mixed(true).window(30),
         AttentionCase.packed(8, 1, 16, 200).mixed(false),
-        AttentionCase.packed(4, 1, 13, 150).plan("local heads", LOCAL).window(95));
+        AttentionCase.packed(4, 1, 13, 150).plan("local heads", LOCAL).window(95),
+        AttentionCase.packed(2, 1, 64, 70).cached(new int[] {90}, new int[] {2}, 165),
+        AttentionCase.packed(8, 2, 64, 13, 1, 80)
+            .mixed(false)
+            .cached(new int[] {130, 0, 63}, new int[] {0, 143, 145}, 290)
+            .window(30),
+        AttentionCase.packed(2, 1, 200, 20).cached(new int[] {50}, new int[] {0}, 70));
   }
 
   /// Data of a backward: dz, q, k, v and z in BF16, lse in F32.
@@ -591,12 +597,13 @@ class CudaAttentionTest {
     int kvHeads = c.dims().kvHeads();
     int headDim = c.dims().headDim();
     long[] wide = {c.tokens(), heads, headDim};
-    long[] narrow = {c.tokens(), kvHeads, headDim};
+    long[] narrow = {c.cache(), kvHeads, headDim};
     try (TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
       float[] nan = new float[in[1].length];
       Arrays.fill(nan, Float.NaN);
       Tensor dq = of(arena, "dq", type, shiftOf(0, shift), nan, wide);
-      float[] fewNan = Arrays.copyOf(nan, in[2].length);
+      float[] fewNan = new float[in[2].length];
+      Arrays.fill(fewNan, Float.NaN);
       Tensor dk = of(arena, "dk", type, shiftOf(1, shift), fewNan, narrow);
       Tensor dv = of(arena, "dv", type, shiftOf(2, shift), fewNan, narrow);
       kernels.attentionBackward(
@@ -639,8 +646,8 @@ class CudaAttentionTest {
         }
         for (int j = 0; j < dense.weights[at].length; j++) {
           double p = dense.weights[at][j];
-          int token = c.layout().tokenStart(r) + j;
-          int key = (token * c.dims().kvHeads() + h / c.dims().group()) * headDim;
+          int entry = c.layout().keyStart(r) + j;
+          int key = (entry * c.dims().kvHeads() + h / c.dims().group()) * headDim;
           double dp = 0;
           for (int d = 0; p > 0 && d < headDim; d++) {
             dp += (double) in[0][at * headDim + d] * in[3][key + d];
@@ -665,6 +672,8 @@ class CudaAttentionTest {
     DenseAttention.Backward want = dense.new Backward(in[0]);
     double[][] values = {want.dq, want.dk, want.dv};
     double[][] tolerances = {want.dqTolerance, want.dkTolerance, want.dvTolerance};
+    c.leaveKeysOfNobody(want.dk); // garbage, as it was
+    c.leaveKeysOfNobody(want.dv);
     double[][] roundings = roundings(c, dense, in);
     float[][] first = null;
     for (int shift : new int[] {0, 1, 4}) {
@@ -676,7 +685,8 @@ class CudaAttentionTest {
           tolerance[e] += roundings[i][e] + HALF * Math.abs(values[i][e]);
         }
         int rows = i == 0 ? c.dims().heads() : c.dims().kvHeads();
-        TensorAssert.assertThat("d" + "qkv".charAt(i), got[i], c.tokens(), rows, c.dims().headDim())
+        int count = i == 0 ? c.tokens() : c.cache();
+        TensorAssert.assertThat("d" + "qkv".charAt(i), got[i], count, rows, c.dims().headDim())
             .isClose(values[i], tolerance, "rounding to BF16");
         TensorAssert.assertThat("gradient at another alignment", got[i]).hasBits(first[i]);
       }
@@ -689,7 +699,10 @@ class CudaAttentionTest {
         AttentionCase.packed(8, 2, 16, 13, 1, 180).mixed(true).window(30),
         AttentionCase.packed(1, 1, 5, 130).window(95), // a key short of three tiles
         AttentionCase.packed(4, 1, 13, 150).plan("local heads", LOCAL),
-        AttentionCase.packed(4, 1, 13, 150).plan("local heads", LOCAL).window(70));
+        AttentionCase.packed(4, 1, 13, 150).plan("local heads", LOCAL).window(70),
+        AttentionCase.packed(4, 1, 13, 60)
+            .plan("local heads", LOCAL)
+            .cached(new int[] {90}, new int[] {0}, 150));
   }
 
   @ParameterizedTest
