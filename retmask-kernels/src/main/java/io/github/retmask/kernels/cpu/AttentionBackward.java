@@ -234,7 +234,7 @@ final class AttentionBackward {
     pack(head, first, lanes);
     boolean resume = false;
     for (int from = 0; from < keys; from += KEYS) {
-      ScoreBlock block = ScoreBlock.of(visible, first, lanes, task.from + from);
+      ScoreBlock block = ScoreBlock.of(visible, first, 1, lanes, task.from + from);
       if (!block.isEmpty()) {
         block(block, from, call.isUniform(task.row, head), resume);
         resume = true;

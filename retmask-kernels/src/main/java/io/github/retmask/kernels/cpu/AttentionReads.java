@@ -20,17 +20,18 @@ record AttentionReads(AttentionReadout readout, int heads, int masses) {
     return new AttentionReads(readout, heads, readout.spans()[0].length);
   }
 
-  /// Index in the read-out of each of `count` tokens, negative where it is not asked for; empty when
-  /// none is.
-  static int[] asked(@Nullable AttentionReads reads, int token, int count) {
+  /// Index in the read-out of each of `count` tokens, for so many heads of each: `[count][heads]`,
+  /// negative where it is not asked for; empty when none is.
+  static int[] asked(@Nullable AttentionReads reads, int token, int count, int heads) {
     if (reads == null) {
       return NONE;
     }
-    int[] asked = new int[count];
+    int[] asked = new int[count * heads];
     boolean any = false;
     for (int i = 0; i < count; i++) {
-      asked[i] = Arrays.binarySearch(reads.readout.queries(), token + i);
-      any |= asked[i] >= 0;
+      int query = Arrays.binarySearch(reads.readout.queries(), token + i);
+      Arrays.fill(asked, i * heads, (i + 1) * heads, query);
+      any |= query >= 0;
     }
     return any ? asked : NONE;
   }
@@ -111,22 +112,25 @@ record AttentionReads(AttentionReadout readout, int heads, int masses) {
   void report(Partials partials, int lane, float logSumExp, int query, int head) {
     float share = 1 / partials.sum()[lane];
     long at = (long) query * heads + head;
-    readout.topPosition().setInt(at, (int) partials.topKey()[lane]);
-    readout.topWeight().set(at, share);
-    readout.logSumExp().set(at, logSumExp);
+    store(at, (int) partials.topKey()[lane], share, logSumExp);
     for (int s = 0; s < masses; s++) {
-      readout.spanMass().set(at * masses + s, partials.mass()[partials.massAt(lane, s)] * share);
+      float mass = partials.mass()[partials.massAt(lane, s)] * share;
+      Lanes.set(readout.spanMass().segment(), Float.BYTES * (at * masses + s), mass);
     }
+  }
+
+  private void store(long at, int topPosition, float topWeight, float logSumExp) {
+    readout.topPosition().segment().set(Lanes.I32, Integer.BYTES * at, topPosition);
+    Lanes.set(readout.topWeight().segment(), Float.BYTES * at, topWeight);
+    Lanes.set(readout.logSumExp().segment(), Float.BYTES * at, logSumExp);
   }
 
   /// Reports that a head does not attend.
   void reportNothing(int query, int head) {
     long at = (long) query * heads + head;
-    readout.topPosition().setInt(at, -1);
-    readout.topWeight().set(at, 0f);
-    readout.logSumExp().set(at, Float.NEGATIVE_INFINITY);
+    store(at, -1, 0f, Float.NEGATIVE_INFINITY);
     for (int s = 0; s < masses; s++) {
-      readout.spanMass().set(at * masses + s, 0f);
+      Lanes.set(readout.spanMass().segment(), Float.BYTES * (at * masses + s), 0f);
     }
   }
 }

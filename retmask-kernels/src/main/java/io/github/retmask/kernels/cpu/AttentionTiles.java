@@ -29,8 +29,8 @@ final class AttentionTiles {
   /// [Tiles].
   private static final int HALF = 3;
 
-  /// Columns of a tile of four vectors, with AVX-512.
-  private static final int WIDE = WIDTH == 16 ? COLUMNS : Integer.MAX_VALUE;
+  /// Columns above which a tile has four vectors, with AVX-512.
+  private static final int WIDE = WIDTH == 16 ? COLUMNS / 2 : Integer.MAX_VALUE;
 
   private AttentionTiles() {}
 
@@ -38,7 +38,7 @@ final class AttentionTiles {
   ///
   /// @param aRow distance of rows of A
   /// @param rows rounded up to sixes
-  /// @param columns rounded up to tiles
+  /// @param columns rounded up to tiles, with AVX-512 more than half of 64 to all
   /// @param resume whether the chains start from C instead of zero
   static void multiply(
       float[] a,
@@ -56,7 +56,7 @@ final class AttentionTiles {
       // 64 columns are 24, 24 and 16; 48 are 24 and 24, 32 are 16 and 16.
       int vectors;
       for (int j = 0; j < columns; j += vectors * WIDTH) {
-        int left = columns - j;
+        int left = (columns + WIDTH - 1 & -WIDTH) - j;
         vectors = left >= 3 * WIDTH && left != 4 * WIDTH ? 3 : 2;
         for (int r = 0; r < rows; r += HALF) {
           if (vectors == 3) {
@@ -68,7 +68,7 @@ final class AttentionTiles {
       }
       return;
     }
-    if (columns == WIDE && (aRow == KEYS || aRow == COLUMNS)) {
+    if (columns > WIDE && (aRow == KEYS || aRow == COLUMNS)) {
       for (int r = 0; r < rows; r += ROWS) {
         int to = cAt + r * COLUMNS;
         if (aRow == KEYS) {

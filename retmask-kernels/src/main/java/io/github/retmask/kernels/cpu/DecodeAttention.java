@@ -147,7 +147,7 @@ final class DecodeAttention {
     int firstSpan = firstKey / SPAN;
     int spans = (call.layout().keys(r) - 1) / SPAN + 1 - firstSpan;
     int length = call.layout().length(r);
-    int[] asked = AttentionReads.asked(outputs.reads(), call.layout().tokenStart(r), length);
+    int[] asked = AttentionReads.asked(outputs.reads(), call.layout().tokenStart(r), length, 1);
     return new Row(r, firstSpan, spans, group, asked);
   }
 
@@ -500,9 +500,20 @@ final class DecodeAttention {
           }
           int statistics = total * COLUMNS + lane;
           outputs.write(
-              head, token, length, row.asked, sums.partials, statistics, keep, lane, sums.out, at);
+              head,
+              1,
+              token,
+              length,
+              row.asked,
+              0,
+              sums.partials,
+              statistics,
+              keep,
+              lane,
+              sums.out,
+              at);
         } else {
-          outputs.writeConstant(row.row, head, token, length, row.asked, constant);
+          outputs.writeConstant(row.row, head, token, length, row.asked, 0, 1, constant);
         }
       }
     }

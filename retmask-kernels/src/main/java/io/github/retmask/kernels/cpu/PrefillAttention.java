@@ -13,9 +13,11 @@ import java.util.List;
 
 /// Attention of many queries of a row at a time, limited by arithmetic.
 ///
-/// A task takes some units of [AttentionCall#LANES] queries of one head, all of the same kv head; a
-/// block of keys and values is copied once for all of them. Per unit and block: `S^T = K Q^T`, softmax
-/// per lane, `out^T += V^T P^T`.
+/// A task takes some neighbouring heads of one kv head that see the same keys, and some units of their
+/// queries; a block of keys and values is copied once for all of them. The lanes of a unit, up to
+/// [AttentionCall#LANES], are the heads of one query and then those of the next, as they lie in memory:
+/// the fewer positions a unit has, the less of it is above the diagonal. Per unit and block: `S^T = K
+/// Q^T`, softmax per lane, `out^T += V^T P^T`.
 final class PrefillAttention {
   /// Elements of a query that the units of a task have together: enough that copying keys and values
   /// costs little, and few enough for the second level of cache.
@@ -35,17 +37,17 @@ final class PrefillAttention {
   private final AttentionCall call;
   private final AttentionOutputs outputs;
   private final Task task;
-  private final int units; // [heads][chunks of LANES queries]
-  private final int chunks;
-  private final Visible[] visible; // [heads]
-  private final int[] asked; // [count] or empty
+  private final int units;
+  private final int positions; // of a unit
+  private final Visible visible;
+  private final int[] asked; // [count][heads] or empty
   private final int[] hull; // of the ranges of keys that are asked for
-  private final float[] query; // [LANES][D]
-  private final float[] queryT; // [unit][D][64 queries], times scale
+  private final float[] query; // [positions][heads][D]
+  private final float[] queryT; // [unit][D][64 lanes], times scale
   private final float[] key; // panels of [96 keys][96]
   private final float[] value; // [96 keys][D], as stored, where that is needed
   private final float[] valueT; // [D][96 keys]
-  private final float[] score; // [96 keys][64 queries]; scores, then weights
+  private final float[] score; // [96 keys][64 lanes]; scores, then weights
   private final float[] keep; // [64]
   private final float[] take; // [64]
   private boolean hasValue; // of this block
@@ -53,9 +55,10 @@ final class PrefillAttention {
   private boolean isFirstSpan = true; // it is summed up in place
   // Groups of sums, two a unit: of all spans so far, and of the current one unless it is the first.
   private final Partials partials; // [unit][2]
-  private final float[] out; // [unit][2][D in sixes][64 queries], weighted sums of values
+  private final float[] out; // [unit][2][D in sixes][64 lanes], weighted sums of values
 
-  /// @param head the first of some heads of one kv head
+  /// @param head the first of some heads of one kv head, all attending to the same keys in the same
+  ///   way, or none attending
   /// @param from first query, within the row
   private record Task(int row, int head, int heads, int from, int count) {}
 
@@ -63,16 +66,14 @@ final class PrefillAttention {
   static void run(WorkerPool pool, AttentionCall call, AttentionOutputs outputs, boolean[] skip) {
     List<Task> tasks = new ArrayList<>();
     int units = Math.clamp(WIDEST / call.headDim(), 1, 8);
-    int most = Math.min(call.group(), units);
-    int queries = LANES * (units / most);
     for (int r = 0; r < skip.length; r++) {
       int length = skip[r] ? 0 : call.layout().length(r);
-      for (int from = 0; from < length; from += queries) {
-        int count = Math.min(queries, length - from);
-        int heads;
-        for (int h = 0; h < call.heads(); h += heads) {
-          heads = Math.min(most, call.group() - h % call.group());
-          tasks.add(new Task(r, h, heads, from, count));
+      int heads;
+      for (int h = 0; h < call.heads(); h += heads) {
+        heads = alike(call, r, h, Math.min(units, call.group() - h % call.group()));
+        int queries = units * (LANES / heads);
+        for (int from = 0; from < length; from += queries) {
+          tasks.add(new Task(r, h, heads, from, Math.min(queries, length - from)));
         }
       }
     }
@@ -85,16 +86,32 @@ final class PrefillAttention {
         (task, scratch) -> new PrefillAttention(call, outputs, tasks.get(task), scratch).run());
   }
 
+  /// How many heads from `first` on, at most `most`, see the same keys in the same way.
+  private static int alike(AttentionCall call, int row, int first, int most) {
+    int count = 1;
+    while (count < most && isAlike(call, row, first, first + count)) {
+      count++;
+    }
+    return count;
+  }
+
+  private static boolean isAlike(AttentionCall call, int row, int head, int other) {
+    if (!call.attends(row, head) || !call.attends(row, other)) {
+      return call.attends(row, head) == call.attends(row, other);
+    }
+    return call.isUniform(row, head) == call.isUniform(row, other)
+        && call.visible(row, head).equals(call.visible(row, other));
+  }
+
   private PrefillAttention(
       AttentionCall call, AttentionOutputs outputs, Task task, Scratch scratch) {
     this.call = call;
     this.outputs = outputs;
     this.task = task;
-    chunks = (task.count + LANES - 1) / LANES;
-    units = task.heads * chunks;
-    visible = new Visible[task.heads];
-    Arrays.setAll(visible, h -> call.visible(task.row, task.head + h));
-    asked = AttentionReads.asked(outputs.reads(), token(0), task.count);
+    positions = LANES / task.heads;
+    units = (task.count + positions - 1) / positions;
+    visible = call.visible(task.row, task.head);
+    asked = AttentionReads.asked(outputs.reads(), token(0), task.count, task.heads);
     hull = outputs.reads() == null ? asked : outputs.reads().hull(asked);
     int headDim = call.headDim();
     int headRows = call.headRows();
@@ -112,15 +129,18 @@ final class PrefillAttention {
   }
 
   private void run() {
-    int firstKey = Integer.MAX_VALUE;
-    for (int unit = 0; unit < units; unit++) {
-      if (attends(unit)) {
-        begin(unit);
-        int first = first(unit);
-        firstKey = Math.min(firstKey, visible(unit).first(first, 0, first + 1));
+    if (!call.attends(task.row, task.head)) {
+      for (int h = 0; h < task.heads; h++) {
+        outputs.writeConstant(
+            task.row, task.head + h, token(0), task.count, asked, h, task.heads, query);
       }
+      return;
+    }
+    for (int unit = 0; unit < units; unit++) {
+      begin(unit);
     }
     int end = end();
+    int firstKey = visible.first(first(0), 0, first(0) + 1);
     for (int block = firstKey / KEYS * KEYS; block < end; block += KEYS) {
       block(block);
       boolean isLast = block + KEYS >= end;
@@ -138,34 +158,27 @@ final class PrefillAttention {
     return call.layout().past(task.row) + task.from + task.count;
   }
 
-  private int head(int unit) {
-    return task.head + unit / chunks;
-  }
-
-  private Visible visible(int unit) {
-    return visible[unit / chunks];
-  }
-
-  private boolean attends(int unit) {
-    return call.attends(task.row, head(unit));
-  }
-
-  /// Index of a unit's first query within the task.
-  private int query(int unit) {
-    return unit % chunks * LANES;
-  }
-
   /// Position of a unit's first query.
   private int first(int unit) {
-    return call.layout().past(task.row) + task.from + query(unit);
+    return call.layout().past(task.row) + task.from + unit * positions;
   }
 
   private int token(int unit) {
-    return call.layout().tokenStart(task.row) + task.from + query(unit);
+    return call.layout().tokenStart(task.row) + task.from + unit * positions;
+  }
+
+  /// Queries of a unit.
+  private int queries(int unit) {
+    return Math.min(positions, task.count - unit * positions);
   }
 
   private int lanes(int unit) {
-    return Math.min(LANES, task.count - query(unit));
+    return queries(unit) * task.heads;
+  }
+
+  /// Index of a unit's first lane in [#asked].
+  private int askedAt(int unit) {
+    return unit * positions * task.heads;
   }
 
   /// Group of sums over all spans.
@@ -188,8 +201,8 @@ final class PrefillAttention {
     partials.clear(group);
     Arrays.fill(out, outAt(group), outAt(group + 1), 0f);
     for (int i = 0; i < lanes(unit) && asked.length > 0; i++) {
-      int position = first(unit) + i;
-      int firstKey = visible(unit).first(position, 0, position + 1);
+      int position = first(unit) + i / task.heads;
+      int firstKey = visible.first(position, 0, position + 1);
       partials.topKey()[group * COLUMNS + i] = firstKey;
     }
   }
@@ -197,8 +210,9 @@ final class PrefillAttention {
   private void begin(int unit) {
     int headDim = call.headDim();
     int lanes = lanes(unit);
-    long at = call.at(token(unit), head(unit));
-    ShortRows.read(query, 0, headDim, call.q(), at, call.rowBytes(), lanes, headDim);
+    int width = task.heads * headDim;
+    long at = call.at(token(unit), task.head);
+    ShortRows.read(query, 0, width, call.q(), at, call.rowBytes(), queries(unit), width);
     for (int i = 0; i < lanes * headDim; i++) {
       query[i] *= call.spec().scale();
     }
@@ -211,9 +225,6 @@ final class PrefillAttention {
     boolean merges = !isFirstSpan;
     isFirstSpan = false;
     for (int unit = 0; unit < units; unit++) {
-      if (!attends(unit)) {
-        continue;
-      }
       int to = all(unit);
       int from = current(unit);
       if (merges) {
@@ -237,16 +248,14 @@ final class PrefillAttention {
     boolean loaded = false;
     for (int unit = 0; unit < units; unit++) {
       int first = first(unit);
-      if (!attends(unit)
-          || block >= first + lanes(unit)
-          || visible(unit).lastQuery(block, block + keys) <= first) {
+      if (block >= first + queries(unit) || visible.lastQuery(block, block + keys) <= first) {
         continue;
       }
       if (!loaded) {
         load(block);
         loaded = true;
       }
-      attend(unit, ScoreBlock.of(visible(unit), first, lanes(unit), block));
+      attend(unit, ScoreBlock.of(visible, first, task.heads, lanes(unit), block));
     }
   }
 
@@ -289,7 +298,7 @@ final class PrefillAttention {
     }
     int headDim = call.headDim();
     int at = block.from() * COLUMNS;
-    if (call.isUniform(task.row, head(unit))) {
+    if (call.isUniform(task.row, task.head)) {
       Arrays.fill(score, at, at + block.rows() * COLUMNS, 0f);
     } else {
       int queries = unit * headDim * COLUMNS;
@@ -341,7 +350,7 @@ final class PrefillAttention {
     int keys = block.end() - block.from();
     if (reads != null && asked.length > 0 && hull[0] < key + keys && hull[1] > key) {
       reads.addAll(
-          partials, group, asked, query(unit), lanes, hull, score, at, key, keys, keep, take);
+          partials, group, asked, askedAt(unit), lanes, hull, score, at, key, keys, keep, take);
     }
   }
 
@@ -363,18 +372,23 @@ final class PrefillAttention {
 
   private void finish(int unit) {
     int lanes = lanes(unit);
-    int[] ofUnit =
-        asked.length == 0 ? asked : Arrays.copyOfRange(asked, query(unit), query(unit) + lanes);
-    if (attends(unit)) {
-      int group = all(unit);
-      int headDim = call.headDim();
-      partials.finish(group, lanes, keep, take);
-      SoftmaxBlock.means(out, outAt(group), headDim, lanes, take);
-      Panels.transpose(query, 0, headDim, out, outAt(group), COLUMNS, headDim, lanes);
-      int lane = group * COLUMNS;
-      outputs.write(head(unit), token(unit), lanes, ofUnit, partials, lane, keep, 0, query, 0);
-    } else {
-      outputs.writeConstant(task.row, head(unit), token(unit), lanes, ofUnit, query);
-    }
+    int group = all(unit);
+    int headDim = call.headDim();
+    partials.finish(group, lanes, keep, take);
+    SoftmaxBlock.means(out, outAt(group), headDim, lanes, take);
+    Panels.transpose(query, 0, headDim, out, outAt(group), COLUMNS, headDim, lanes);
+    outputs.write(
+        task.head,
+        task.heads,
+        token(unit),
+        queries(unit),
+        asked,
+        askedAt(unit),
+        partials,
+        group * COLUMNS,
+        keep,
+        0,
+        query,
+        0);
   }
 }

@@ -6,28 +6,38 @@ import static io.github.retmask.kernels.cpu.Panels.COLUMNS;
 
 import java.util.Arrays;
 
-/// What some consecutive queries of a head, the lanes, see of a block of keys.
+/// What some consecutive queries, the lanes, see of a block of keys: one head's, or for every position
+/// those of some heads that see the same keys.
 ///
 /// @param first position of the first query
+/// @param heads lanes of a position
 /// @param lanes number of queries
 /// @param block position of the first key
 /// @param from first key that any of them sees, rounded down to sixes, from `block`
 /// @param end end of the keys that any of them sees, from `block`
 /// @param isFull whether all of them see all keys
 record ScoreBlock(
-    Visible visible, int first, int lanes, int block, int from, int end, boolean isFull) {
+    Visible visible,
+    int first,
+    int heads,
+    int lanes,
+    int block,
+    int from,
+    int end,
+    boolean isFull) {
 
-  static ScoreBlock of(Visible visible, int first, int lanes, int block) {
-    int end = Math.min(KEYS, first + lanes - block);
-    if (end == KEYS && visible.isAll(first, first + lanes, block, block + KEYS)) {
-      return new ScoreBlock(visible, first, lanes, block, 0, KEYS, true);
+  static ScoreBlock of(Visible visible, int first, int heads, int lanes, int block) {
+    int past = first + lanes / heads;
+    int end = Math.min(KEYS, past - block);
+    if (end == KEYS && visible.isAll(first, past, block, block + KEYS)) {
+      return new ScoreBlock(visible, first, heads, lanes, block, 0, KEYS, true);
     }
     int from = 0;
     while (from < end && visible.queryEnd(block + from) <= first) {
       from++;
     }
     from = from < end ? from / ROWS * ROWS : Math.max(0, end);
-    return new ScoreBlock(visible, first, lanes, block, from, end, false);
+    return new ScoreBlock(visible, first, heads, lanes, block, from, end, false);
   }
 
   boolean isEmpty() {
@@ -41,12 +51,17 @@ record ScoreBlock(
 
   /// First lane that sees key j of the block; lanes before it come before the key.
   int low(int j) {
-    return Math.clamp((long) block + j - first, 0, lanes);
+    return lane((long) block + j);
   }
 
   /// End of the lanes that see key j.
   int high(int j) {
-    return Math.max(low(j), Math.clamp(visible.queryEnd(block + j) - first, 0, lanes));
+    return Math.max(low(j), lane(visible.queryEnd(block + j)));
+  }
+
+  /// First lane of a position, within those that there are.
+  private int lane(long position) {
+    return Math.clamp((position - first) * heads, 0, lanes);
   }
 
   /// `scores[j][i] = sum_d keys[j][d] queries[d][i]`, without the tiles above the diagonal.

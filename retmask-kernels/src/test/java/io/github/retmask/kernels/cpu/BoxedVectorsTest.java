@@ -50,6 +50,7 @@ class BoxedVectorsTest {
         assertThat(sum(other, x)).isZero();
       }
       AttentionCase whole = AttentionCase.packed(4, 2, 64, 300).mixed(false);
+      AttentionCase narrow = AttentionCase.packed(8, 4, 16, 96, 96, 96, 96, 96, 96, 96, 96);
       AttentionCase step =
           AttentionCase.packed(4, 2, 64, 1, 1)
               .mixed(false)
@@ -58,8 +59,9 @@ class BoxedVectorsTest {
           TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
         Map<String, Runnable> calls = new LinkedHashMap<>();
         addProducts(calls, kernels, arena);
-        addAttention(calls, "attention", whole, 300, true, kernels, arena);
-        addAttention(calls, "attention of a step", step, 8000, false, kernels, arena);
+        addAttention(calls, "attention", whole, true, kernels, arena);
+        addAttention(calls, "attention of narrow heads", narrow, true, kernels, arena);
+        addAttention(calls, "attention of a step", step, false, kernels, arena);
         // The second round finds what code compiled later has done to code compiled before.
         for (int round = 1; round <= 2; round++) {
           for (Map.Entry<String, Runnable> call : calls.entrySet()) {
@@ -119,28 +121,30 @@ class BoxedVectorsTest {
         Map<String, Runnable> calls,
         String what,
         AttentionCase c,
-        int cache,
         boolean withGradients,
         Kernels kernels,
         TensorArena arena) {
-      Tensor q = arena.floats("q", c.tokens(), 4, 64).copyFrom(c.q());
-      Tensor k = arena.floats("k", cache, 2, 64).copyFrom(c.k());
-      Tensor v = arena.floats("v", cache, 2, 64).copyFrom(c.v());
-      Tensor z = arena.floats("z", c.tokens(), 4, 64);
-      Tensor lse = arena.floats("lse", c.tokens(), 4);
+      int heads = c.dims().heads();
+      long[] narrow = {c.cache(), c.dims().kvHeads(), c.dims().headDim()};
+      long[] wide = {c.tokens(), heads, c.dims().headDim()};
+      Tensor q = arena.floats("q", wide).copyFrom(c.q());
+      Tensor k = arena.floats("k", narrow).copyFrom(c.k());
+      Tensor v = arena.floats("v", narrow).copyFrom(c.v());
+      Tensor z = arena.floats("z", wide);
+      Tensor lse = arena.floats("lse", c.tokens(), heads);
       calls.put(
           what, () -> kernels.attention(z, lse, q, k, v, c.layout(), c.plan(), c.spec(), null));
       int[] queries = IntStream.range(0, c.tokens()).toArray();
       int[][][] spans = new int[c.tokens()][][];
       Arrays.setAll(spans, i -> new int[][] {{0, i / 2}, {i / 4, i + 1}});
-      AttentionReadout readout = AttentionReadout.of(arena, 4, queries, spans);
+      AttentionReadout readout = AttentionReadout.of(arena, heads, queries, spans);
       calls.put(
           "read-outs of " + what,
           () -> kernels.attention(z, lse, q, k, v, c.layout(), c.plan(), c.spec(), readout));
       if (withGradients) {
-        Tensor dq = arena.floats("dq", c.tokens(), 4, 64);
-        Tensor dk = arena.floats("dk", cache, 2, 64);
-        Tensor dv = arena.floats("dv", cache, 2, 64);
+        Tensor dq = arena.floats("dq", wide);
+        Tensor dk = arena.floats("dk", narrow);
+        Tensor dv = arena.floats("dv", narrow);
         calls.put(
             "gradients of " + what,
             () ->
