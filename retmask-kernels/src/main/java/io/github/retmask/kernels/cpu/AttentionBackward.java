@@ -207,10 +207,16 @@ final class AttentionBackward {
     }
     // Tiles also read what D leaves of their columns. What an earlier use left there may be
     // subnormal by now, and a product with that takes a Cascade Lake some 50 times as long.
-    Arrays.fill(query, 0, call.panels() * LANES * COLUMNS, 0f);
-    Arrays.fill(dOut, 0, call.panels() * LANES * COLUMNS, 0f);
-    Arrays.fill(dKey, 0, call.panels() * MOST * COLUMNS, 0f);
-    Arrays.fill(dValue, 0, call.panels() * MOST * COLUMNS, 0f);
+    int last = call.panels() - 1;
+    if (call.panelWidth(last) < COLUMNS) {
+      Arrays.fill(query, last * LANES * COLUMNS, (last + 1) * LANES * COLUMNS, 0f);
+      Arrays.fill(dOut, last * LANES * COLUMNS, (last + 1) * LANES * COLUMNS, 0f);
+    }
+    int sums = Math.min(MOST, keys + ROWS) * COLUMNS;
+    for (int p = 0; p < call.panels(); p++) {
+      Arrays.fill(dKey, p * MOST * COLUMNS, p * MOST * COLUMNS + sums, 0f);
+      Arrays.fill(dValue, p * MOST * COLUMNS, p * MOST * COLUMNS + sums, 0f);
+    }
   }
 
   private void store(MemorySegment to, float[] panels) {
