@@ -47,6 +47,9 @@ record PackedProduct(
   /// of L2.
   private static final int OWN = 1 << 16;
 
+  /// Rows for each thread below which tasks take columns, not rows.
+  private static final int ROWS_EACH = 48;
+
   /// Rows below which tasks pack any columns of B themselves, which saves a wait.
   private static final int FEW = 24;
 
@@ -65,6 +68,10 @@ record PackedProduct(
   /// @param products alike in `a`, `m`, `layout` and whether columns of B are stored as rows
   static void run(WorkerPool pool, List<PackedProduct> products) {
     PackedProduct any = products.getFirst();
+    if (suitRows(products, pool.threads())) {
+      multiplyRows(pool, products);
+      return;
+    }
     int rows = any.atOnce(any.m, ROWS, Tiles.ROWS);
     for (long m0 = 0; m0 < any.m; m0 += rows) {
       int some = (int) Math.min(rows, any.m - m0);
@@ -89,12 +96,62 @@ record PackedProduct(
     return roundUp((int) Math.ceilDiv(lines, parts), multiple);
   }
 
+  /// Whether all columns of B fit into a task's L2, and there are rows for all threads.
+  private static boolean suitRows(List<PackedProduct> products, int threads) {
+    PackedProduct any = products.getFirst();
+    return any.a.lineIsRow()
+        && any.m >= (long) ROWS_EACH * threads
+        && (long) panels(products) * any.panelSize() <= OWN;
+  }
+
+  private static int panels(List<PackedProduct> products) {
+    return products.stream().mapToInt(PackedProduct::panels).sum();
+  }
+
+  /// Columns of B are packed by all threads together; every task packs some rows of A, and multiplies
+  /// them with all columns while they are in its L2.
+  private static void multiplyRows(WorkerPool pool, List<PackedProduct> products) {
+    PackedProduct any = products.getFirst();
+    int size = any.panelSize();
+    float[] packedB = pool.callerScratch().floats(PACKED_B, panels(products) * size);
+    int panels = 0;
+    for (PackedProduct one : products) {
+      one.packB(pool, packedB, panels * size, 0, one.n);
+      panels += one.panels();
+    }
+    int threads = pool.threads();
+    long most = Math.ceilDiv(any.m, ROWS);
+    int lines =
+        roundUp((int) Math.ceilDiv(any.m, Math.ceilDiv(most, threads) * threads), Tiles.ROWS);
+    pool.run(
+        (int) Math.ceilDiv(any.m, lines),
+        (task, scratch) -> {
+          long m0 = (long) task * lines;
+          int some = (int) Math.min(lines, any.m - m0);
+          float[] rows = scratch.floats(PACKED_A, any.layout.size(ROWS));
+          for (int pass = 0; pass < any.layout.passes(); pass++) {
+            any.packRows(rows, 0, pass, m0, some, scratch);
+          }
+          int j = 0;
+          for (PackedProduct one : products) {
+            for (int n0 = 0; n0 < one.n; n0 += WIDTH) {
+              int wide = Math.min(WIDTH, one.n - n0);
+              one.block(rows, 0, some, m0, packedB, j + n0, wide, n0, scratch);
+            }
+            j += one.panels() * Tiles.COLUMNS;
+          }
+        });
+  }
+
   /// Rows from m0 on and all columns, which all threads pack together.
   private void multiplyShared(WorkerPool pool, float[] packedA, long m0, int rows) {
     int columns = atOnce(n, WIDTH, Tiles.COLUMNS);
     for (int n0 = 0; n0 < n; n0 += Math.min(columns, n - n0)) {
       int wide = Math.min(columns, n - n0);
-      multiply(pool, packedA, m0, rows, packB(pool, n0, wide), n0, wide);
+      int panels = (wide + Tiles.COLUMNS - 1) / Tiles.COLUMNS;
+      float[] packedB = pool.callerScratch().floats(PACKED_B, panels * panelSize());
+      packB(pool, packedB, 0, n0, wide);
+      multiply(pool, packedA, m0, rows, packedB, n0, wide);
     }
   }
 
@@ -123,17 +180,21 @@ record PackedProduct(
             int r = block * ROWS;
             int pass = unit % passes;
             int lines = Math.min(ROWS, rows - r);
-            int height = roundUp(lines, Tiles.ROWS);
-            int at = block * layout.size(ROWS) + layout.at(pass, 0, height);
-            a.packRows(packed, at, height, layout, pass, m0 + r, lines, scratch);
+            packRows(packed, block * layout.size(ROWS), pass, m0 + r, lines, scratch);
           }
         });
     return packed;
   }
 
-  private float[] packB(WorkerPool pool, int n0, int columns) {
-    int panels = (columns + Tiles.COLUMNS - 1) / Tiles.COLUMNS;
-    float[] packed = pool.callerScratch().floats(PACKED_B, panels * panelSize());
+  /// One pass of a block of rows, which begins at `at`.
+  private void packRows(float[] to, int at, int pass, long row, int lines, Scratch scratch) {
+    int height = roundUp(lines, Tiles.ROWS);
+    int first = at + layout.at(pass, 0, height);
+    a.packRows(to, first, height, layout, pass, row, lines, scratch);
+  }
+
+  /// Columns from n0 on, panel by panel from `packed[first]` on.
+  private void packB(WorkerPool pool, float[] packed, int first, int n0, int columns) {
     int group = b.group();
     int passes = layout.passes();
     int units = (columns + group - 1) / group * passes;
@@ -145,11 +206,10 @@ record PackedProduct(
           for (int unit = (int) from; unit < to; unit++) {
             int j = unit / passes * group;
             int some = Math.min(group, columns - j);
-            int at = j / Tiles.COLUMNS * panelSize();
+            int at = first + j / Tiles.COLUMNS * panelSize();
             packPass(packed, at, unit % passes, n0 + j, some, scratch);
           }
         });
-    return packed;
   }
 
   private int panelSize() {
