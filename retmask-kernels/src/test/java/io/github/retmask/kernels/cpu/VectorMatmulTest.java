@@ -60,7 +60,9 @@ class VectorMatmulTest {
     "23,  1024, 131",
     "25,  4100,  99", // several passes over each chain
     "39,  4100,  70",
-    "1000, 256,  64",
+    "1000, 256,  64", // small weights: every task packs rows
+    "300,  100, 250",
+    "150,  600,  60",
     "50, 24000, 300", // B in parts
     "200, 30000, 10" // A in parts
   })
