@@ -48,6 +48,8 @@ public final class TrainingReport {
     DEFAULTS.put("V", 32_000); // vocabulary
     DEFAULTS.put("B", 1); // rows
     DEFAULTS.put("T", 512); // tokens of a row
+    DEFAULTS.put("prompt", 0); // of them at the begin and not labelled
+    DEFAULTS.put("pairs", 0); // 1: every second row has the prompt of the one before
     DEFAULTS.put("checkpointing", 0); // 1 for gradient checkpointing
     DEFAULTS.put("clipping", 1); // 0: updates within the backward
     DEFAULTS.put("warmup", 2); // steps before any is timed
@@ -202,14 +204,19 @@ public final class TrainingReport {
     return tensor;
   }
 
-  /// Rows of random tokens, each of which but the first is labelled.
+  /// Rows of random tokens, each of which is labelled but those of the prompt and the first.
   private List<Example> rows() {
     SplitMix64 random = new SplitMix64(1);
     List<Example> rows = new ArrayList<>();
     for (int r = 0; r < size("B"); r++) {
       int[] ids = new int[size("T") + 1];
       Arrays.setAll(ids, _ -> random.nextInt(size("V")));
-      rows.add(Example.of(ids));
+      if (size("pairs") != 0 && r % 2 == 1) {
+        System.arraycopy(rows.getLast().ids(), 0, ids, 0, size("prompt"));
+      }
+      float[] weights = new float[ids.length];
+      Arrays.fill(weights, size("prompt"), ids.length, 1f);
+      rows.add(new Example(ids, weights));
     }
     return rows;
   }

@@ -71,7 +71,7 @@ public record Batch(List<Row> rows) {
   }
 
   /// The first tokens of an earlier row of the same mask that has no prefix itself. They are computed
-  /// there, once; the row behind them gives the bits that it gives as a whole.
+  /// there, once; the row behind them gives what it gives as a whole, with F32 activations to the bit.
   ///
   /// @param row number of that row, or -1
   /// @param tokens how many, at most those of that row

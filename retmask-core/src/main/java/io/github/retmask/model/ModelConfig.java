@@ -55,9 +55,9 @@ public record ModelConfig(
     return layers.stream().allMatch(layer -> layer.rope().keepsKeys(context, longer));
   }
 
-  /// Whether a layer rotates by the length of the context, see [RopeSpec#dependsOnContext].
-  public boolean rotatesByContext() {
-    return layers.stream().anyMatch(layer -> layer.rope().dependsOnContext());
+  /// Whether a token rotates alike in two contexts, in every layer.
+  public boolean rotatesAlike(int context, int other) {
+    return layers.stream().allMatch(layer -> layer.rope().rotatesAlike(context, other));
   }
 
   /// Query heads of the whole model, L H.

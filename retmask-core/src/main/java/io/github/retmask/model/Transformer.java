@@ -370,13 +370,15 @@ public final class Transformer implements AutoCloseable {
           || !of.mask().equals(row.mask())
           || of.phase() != row.phase()) {
         throw new IllegalArgumentException(
-            "row %d begins with %d tokens of row %d: want an earlier row of as many tokens, the same mask, no prefix of its own, and no cache"
+            "row %d begins with %d tokens of row %d: want at least one of an earlier row that has as many, the same mask and phase, no prefix of its own, and no cache"
                 .formatted(r, prefix.tokens(), prefix.row()));
       }
-      if (config.rotatesByContext()) {
+      int context = prompt(of);
+      int own = prompt(row);
+      if (!config.rotatesAlike(context, own)) {
         throw new IllegalArgumentException(
-            "row %d begins with tokens of row %d, which this model rotates by the length of either"
-                .formatted(r, prefix.row()));
+            "row %d begins with tokens of row %d, which this model rotates otherwise in a context of %d than in one of %d"
+                .formatted(r, prefix.row(), own, context));
       }
     }
   }
@@ -416,9 +418,14 @@ public final class Transformer implements AutoCloseable {
               if (cache != null) {
                 return cache.promptLength(row.slot());
               }
-              return row.promptLength() > 0 ? row.promptLength() : row.ids().length;
+              return prompt(row);
             })
         .toArray();
+  }
+
+  /// Tokens of the prompt of a whole sequence.
+  private static int prompt(Batch.Row row) {
+    return row.promptLength() > 0 ? row.promptLength() : row.prefix().tokens() + row.ids().length;
   }
 
   /// Rotations of those layers where they depend on the context: computed for the tokens at hand.

@@ -27,7 +27,7 @@ public final class DpoTrainer {
   /// @param policyMask switched heads of the model in training; the reference is never masked
   /// @param epochs passes over the pairs
   /// @param batchSize pairs of one step
-  /// @param microBatchTokens tokens that go through the model at once; decides memory, and by the
+  /// @param microBatchTokens tokens that go through the model at once, at most; decides memory, and by the
   ///   order of additions the last bits of the result
   /// @param gradientCheckpointing decides time and memory, no bit of the result
   /// @param seed of the order of the pairs

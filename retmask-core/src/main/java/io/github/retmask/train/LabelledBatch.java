@@ -2,11 +2,13 @@ package io.github.retmask.train;
 
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.model.Batch;
+import io.github.retmask.model.ModelConfig;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
 
 /// Whole sequences with the tokens whose log-probabilities count, each under its own mask.
 ///
@@ -15,8 +17,11 @@ import java.util.stream.IntStream;
 /// not computed, since nothing that counts depends on it. A prompt that the row before has too is
 /// computed once (Wang and Hegde 2024).
 public final class LabelledBatch {
-  /// Tokens that rows share at least; copies of fewer keys would take longer than what they save.
+  /// Tokens that rows share at least.
   private static final int SHORTEST_PREFIX = 16;
+
+  /// One in so many tokens of a row is shared at least.
+  private static final int LEAST_SHARE = 8;
 
   private final List<Example> rows;
   private final List<HeadMask> masks;
@@ -112,29 +117,35 @@ public final class LabelledBatch {
   /// @param sources `[M]`, packed index of the token that predicts each labelled one; distinct
   record Input(Batch batch, int[] sources) {}
 
-  /// @param sharing whether rows may begin with tokens of another: the bits of the log-probabilities
-  ///   are the same, gradients are added up in another order
-  Input input(boolean sharing) {
+  /// @param sharing the model, where rows may begin with tokens of an earlier one: log-probabilities in
+  ///   F32 have the same bits, gradients are added up in another order; or null
+  Input input(@Nullable ModelConfig sharing) {
     List<Batch.Row> inputs = new ArrayList<>();
     int[] sources = new int[targets.length];
     int at = 0;
     int packed = 0;
     for (int r = 0; r < rows.size(); r++) {
       Example row = rows.get(r);
-      int[] labels = labels(row);
-      int length = labels.length == 0 ? 1 : labels[labels.length - 1];
       int home = r == 0 ? 0 : home(inputs, r - 1);
-      boolean shares = sharing && labels.length > 0 && home < r;
-      int from = shares ? shared(inputs.get(home), row.ids(), labels[0] - 1, masks.get(r)) : 0;
-      int[] ids = Arrays.copyOfRange(row.ids(), from, length);
+      int from = shared(home, r, sharing);
+      if (r + 1 < rows.size() && shared(r, r + 1, sharing) > 2 * from) {
+        from = 0; // only whole rows are shared from: both would have but what all rows begin with
+      }
+      int[] ids = Arrays.copyOfRange(row.ids(), from, length(row));
       Batch.Row input = Batch.Row.whole(ids, masks.get(r)).ofPrompt(row.ids().length);
       inputs.add(from == 0 ? input : input.after(home, from));
-      for (int t : labels) {
+      for (int t : labels(row)) {
         sources[at++] = packed + t - 1 - from;
       }
       packed += ids.length;
     }
     return new Input(new Batch(inputs), sources);
+  }
+
+  /// Tokens of a row up to the one that predicts the last label, at least one.
+  private static int length(Example row) {
+    int[] labels = labels(row);
+    return labels.length == 0 ? 1 : labels[labels.length - 1];
   }
 
   /// The row that a row's prefix is of: itself where it has none.
@@ -143,11 +154,23 @@ public final class LabelledBatch {
     return prefix.tokens() == 0 ? row : prefix.row();
   }
 
-  /// How many tokens, at most `most`, a row under this mask may take from an earlier one.
-  private static int shared(Batch.Row earlier, int[] ids, int most, HeadMask mask) {
-    int end = Math.min(most, earlier.ids().length);
-    int differs = Arrays.mismatch(earlier.ids(), 0, end, ids, 0, end);
+  /// How many of its first tokens a row may take from an earlier one: none that predict a label of it,
+  /// and enough that copies of keys take less time than what they save.
+  private int shared(int earlier, int row, @Nullable ModelConfig model) {
+    int[] a = rows.get(earlier).ids();
+    int[] b = rows.get(row).ids();
+    int[] labels = labels(rows.get(row));
+    if (model == null
+        || earlier == row
+        || labels.length == 0
+        || !masks.get(earlier).equals(masks.get(row))
+        || !model.rotatesAlike(a.length, b.length)) {
+      return 0;
+    }
+    int end = Math.min(labels[0] - 1, length(rows.get(earlier)));
+    int differs = Arrays.mismatch(a, 0, end, b, 0, end);
     int common = differs < 0 ? end : differs;
-    return common >= SHORTEST_PREFIX && earlier.mask().equals(mask) ? common : 0;
+    boolean pays = common >= SHORTEST_PREFIX && common >= length(rows.get(row)) / LEAST_SHARE;
+    return pays ? common : 0;
   }
 }

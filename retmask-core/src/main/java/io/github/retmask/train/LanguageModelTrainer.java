@@ -20,7 +20,7 @@ public final class LanguageModelTrainer {
 
   /// @param steps optimiser steps
   /// @param batchSize examples of one step
-  /// @param microBatchTokens tokens that go through the model at once; decides memory, and by the
+  /// @param microBatchTokens tokens that go through the model at once, at most; decides memory, and by the
   ///   order of additions the last bits of the result
   /// @param training schedule, optimiser, log and checkpoints
   public record Options(long steps, int batchSize, int microBatchTokens, Trainer.Options training) {

@@ -32,7 +32,8 @@ public final class LogProbs {
   /// Forward and backward of one micro-batch.
   ///
   /// @param grads gradients of all weights, added to
-  /// @param dGates gradients of the gates, one `[B,H]` per layer, added to; or null
+  /// @param dGates gradients of the gates, one `[B,H]` per layer, added to; or null. With them every row
+  ///   is computed whole, and sums over tokens that rows share have other last bits
   /// @param loss of this micro-batch
   /// @param stepUnits units of the whole step, see [Loss]
   /// @param checkpointing decides time and memory, no bit of the result
@@ -99,7 +100,7 @@ public final class LogProbs {
   /// Everything up to the lm_head.
   private static Prediction predict(
       Transformer model, LabelledBatch batch, boolean sharing, Keep keep, TensorArena step) {
-    LabelledBatch.Input input = batch.input(sharing && !model.config().rotatesByContext());
+    LabelledBatch.Input input = batch.input(sharing ? model.config() : null);
     Activations a =
         model.forward(input.batch(), null, keep, ReadoutRequest.NONE, step, Observer.NONE);
     Tensor sources = step.ints("sources", input.sources()); // [M]

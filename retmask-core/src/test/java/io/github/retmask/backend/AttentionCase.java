@@ -8,6 +8,7 @@ import io.github.retmask.heads.HeadMask;
 import io.github.retmask.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
@@ -57,6 +58,25 @@ public record AttentionCase(
     return plan(
         keepGatedOff ? "mixed plan, gated off heads kept" : "mixed plan",
         HeadPlan.of(masks, 0, dims.headDim(), keepGatedOff));
+  }
+
+  /// The same kinds, each of two neighbours; rows alike.
+  public AttentionCase inPairs() {
+    HeadMask mask = HeadMask.none(1, dims.heads());
+    for (int h = 0; h < dims.heads(); h++) {
+      List<HeadId> id = List.of(new HeadId(0, h));
+      mask =
+          switch (h / 2 % 8) {
+            case 1 -> mask.withGate(id, 0);
+            case 2 -> mask.withKind(id, HeadKind.UNIFORM);
+            case 3 -> mask.withKind(id, new HeadKind.Local(2, 30));
+            case 4 -> mask.withKind(id, new HeadKind.Mean(normal(90 + h, dims.headDim())));
+            case 6 -> mask.withKind(id, new HeadKind.Local(0, 1));
+            default -> mask;
+          };
+    }
+    List<HeadMask> masks = Collections.nCopies(layout.rows(), mask);
+    return plan("kinds in pairs", HeadPlan.of(masks, 0, dims.headDim(), false));
   }
 
   /// Head h of row r has the kind (h + r) mod 8.

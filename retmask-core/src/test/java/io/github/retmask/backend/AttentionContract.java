@@ -53,6 +53,11 @@ abstract class AttentionContract extends OpContract {
             .cached(new int[] {700, 90}, new int[] {100, 5}, 810),
         AttentionCase.packed(2, 1, 200, 61).cached(new int[] {50}, new int[] {0}, 111),
         AttentionCase.packed(5, 1, 8, 61).mixed(false),
+        // neighbours that see the same keys
+        AttentionCase.packed(7, 1, 8, 61),
+        AttentionCase.packed(16, 1, 8, 100),
+        AttentionCase.packed(16, 2, 12, 100, 49).inPairs(),
+        AttentionCase.packed(16, 2, 12, 60).inPairs().cached(new int[] {130}, new int[] {3}, 200),
         // long contexts, with few new tokens and with many
         AttentionCase.packed(8, 2, 8, 1).mixed(false).cached(new int[] {4100}, new int[] {3}, 4104),
         AttentionCase.packed(4, 2, 8, 7).window(1000).cached(new int[] {4100}, new int[] {3}, 4110),

@@ -248,7 +248,7 @@ public abstract class GradientContract {
     HeadMask soft = masks().get(0);
     HeadMask kinds = masks().get(1);
     LabelledBatch batch = new LabelledBatch(rows, List.of(soft, soft, soft, kinds, kinds));
-    assertThat(batch.input(true).batch().rows())
+    assertThat(batch.input(MixedModel.config()).batch().rows())
         .extracting(Batch.Row::prefix)
         .containsExactly(
             Batch.Prefix.NONE,
@@ -298,6 +298,40 @@ public abstract class GradientContract {
         assertThat(Math.sqrt(error) <= 100 * 0x1p-24 * Math.sqrt(norm))
             .as("%s: relative error %s", weights.tensors().get(t), Math.sqrt(error / norm))
             .isTrue();
+      }
+    }
+  }
+
+  @Test
+  void gradientsOfGatesAreThoseOfTheWholeRowWhateverItSharesWithOthers() {
+    List<Example> rows = List.of(answer(20, 5, 9, 2), answer(20, 4, 1));
+    HeadMask soft = masks().getFirst();
+    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL)) {
+      Weights weights = MixedModel.weights(11, arena);
+      List<Tensor> together = new ArrayList<>();
+      List<List<Tensor>> alone = List.of(new ArrayList<>(), new ArrayList<>());
+      for (int l = 0; l < 3; l++) {
+        together.add(arena.floats("d_gates", 2, 6));
+        alone.forEach(gates -> gates.add(arena.floats("d_gates", 1, 6)));
+      }
+      LabelledBatch batch = LabelledBatch.of(rows, soft);
+      Loss loss = CrossEntropyLoss.over(batch);
+      try (TensorArena step = ops.arena(TensorArena.Lifetime.STEP);
+          Transformer model = new Transformer(MixedModel.config(), weights, ops)) {
+        GradientCheckpointing off = GradientCheckpointing.OFF;
+        Weights grads = zeros(weights, arena);
+        LogProbs.gradients(grads, together, model, batch, loss, loss.units(), off, step);
+        for (int r = 0; r < 2; r++) {
+          LabelledBatch row = LabelledBatch.of(rows.subList(r, r + 1), soft);
+          Loss part = CrossEntropyLoss.over(row);
+          LogProbs.gradients(grads, alone.get(r), model, row, part, loss.units(), off, step);
+          for (int l = 0; l < 3; l++) {
+            assertThat(together.get(l).slice(r, r + 1).toFloats())
+                .as("gates of row %d in layer %d", r, l)
+                .isEqualTo(alone.get(r).get(l).toFloats())
+                .isNotEqualTo(new float[6]);
+          }
+        }
       }
     }
   }

@@ -9,10 +9,14 @@ import io.github.retmask.heads.HeadId;
 import io.github.retmask.heads.HeadMask;
 import io.github.retmask.model.Activations;
 import io.github.retmask.model.Batch;
+import io.github.retmask.model.ModelConfig;
+import io.github.retmask.model.ReadoutRequest;
+import io.github.retmask.model.RopeSpec;
 import io.github.retmask.model.Transformer;
 import io.github.retmask.model.Weights;
 import io.github.retmask.tensor.Tensor;
 import io.github.retmask.tensor.TensorArena;
+import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -93,6 +97,103 @@ class LogProbsTest {
             .as("%s: relative error %s", whole.tensors().get(t), Math.sqrt(error / norm))
             .isTrue();
       }
+    }
+  }
+
+  /// `tokens` tokens that begin with `common` ones alike, and two labelled ones.
+  private static Example begins(int common, int tokens, int own) {
+    int[] ids = new int[tokens + 2];
+    Arrays.setAll(ids, t -> t < common ? t * t % 11 : (t * own + own) % 11);
+    float[] weights = new float[ids.length];
+    weights[tokens] = 1;
+    weights[tokens + 1] = 1;
+    return new Example(ids, weights);
+  }
+
+  private static List<Batch.Prefix> prefixes(ModelConfig config, Example... rows) {
+    LabelledBatch batch = LabelledBatch.of(List.of(rows), HeadMask.none(3, 6));
+    return batch.input(config).batch().rows().stream().map(Batch.Row::prefix).toList();
+  }
+
+  @Test
+  void pairsShareTheirPromptsWhateverAllPromptsBeginWith() {
+    Batch.Prefix none = Batch.Prefix.NONE;
+    Example one = begins(20, 60, 3); // prompts alike in 20 tokens
+    Example other = begins(20, 60, 5);
+    ModelConfig config = MixedModel.config();
+    assertThat(prefixes(config, one, one, other, other))
+        .containsExactly(none, new Batch.Prefix(0, 59), none, new Batch.Prefix(2, 59));
+    assertThat(prefixes(config, one, other, begins(20, 60, 7)))
+        .containsExactly(none, new Batch.Prefix(0, 20), new Batch.Prefix(0, 20));
+    assertThat(prefixes(config, begins(15, 40, 3), begins(15, 40, 5))).containsOnly(none);
+    assertThat(prefixes(config, begins(16, 40, 3), begins(16, 40, 5)))
+        .containsExactly(none, new Batch.Prefix(0, 16));
+    assertThat(prefixes(config, begins(16, 140, 3), begins(16, 140, 5))).containsOnly(none);
+    assertThat(prefixes(null, one, one)).containsOnly(none);
+  }
+
+  /// In a context of 61 tokens and one of 60, NTK scaling rotates otherwise, but not below 100.
+  @Test
+  void contextsThatRotateOtherwiseShareNothing() {
+    for (int original : new int[] {50, 100}) {
+      RopeSpec rope = new RopeSpec(100, 4, new RopeSpec.DynamicNtk(2, original));
+      ModelConfig config = MixedModel.config(1, rope);
+      Example longer = begins(40, 41, 3);
+      int[] ids = Arrays.copyOf(longer.ids(), 61);
+      float[] weights = Arrays.copyOf(longer.weights(), 61);
+      Arrays.fill(weights, 41, 61, 1f);
+      List<Example> rows = List.of(new Example(ids, weights), longer, longer);
+      Batch.Prefix none = Batch.Prefix.NONE;
+      Batch.Prefix first = original == 50 ? none : new Batch.Prefix(0, 40);
+      assertThat(prefixes(config, rows.toArray(Example[]::new))).startsWith(none, first).hasSize(3);
+      try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL);
+          Transformer model = new Transformer(config, MixedModel.weights(config, 1, arena), ops)) {
+        LabelledBatch batch = LabelledBatch.of(rows, model.noMask());
+        float[] got = LogProbs.of(model, batch, arena).values();
+        int at = 0;
+        for (Example row : rows) {
+          float[] alone =
+              LogProbs.of(model, LabelledBatch.of(List.of(row), model.noMask()), arena).values();
+          assertThat(Arrays.copyOfRange(got, at, at + alone.length)).isEqualTo(alone);
+          at += alone.length;
+        }
+      }
+    }
+  }
+
+  @Test
+  void prefixesAreFirstTokensOfEarlierWholeRowsUnderTheSameMask() {
+    RopeSpec rope = new RopeSpec(100, 4, new RopeSpec.DynamicNtk(2, 3));
+    try (TensorArena arena = ops.arena(TensorArena.Lifetime.MODEL);
+        Transformer model =
+            new Transformer(MixedModel.config(), MixedModel.weights(1, arena), ops);
+        Transformer byContext =
+            new Transformer(MixedModel.config(1, rope), MixedModel.weights(1, arena), ops)) {
+      HeadMask mask = model.noMask().withGate(List.of(new HeadId(1, 2)), 0);
+      Batch.Row whole = Batch.Row.whole(new int[] {1, 2, 3}, model.noMask());
+      Batch.Row own = Batch.Row.whole(new int[] {4}, model.noMask());
+      Batch.Row decoding = new Batch.Row(0, new int[] {4}, model.noMask(), Batch.Phase.DECODE);
+      for (Batch batch :
+          List.of(
+              Batch.of(own.after(0, 1)),
+              Batch.of(whole, own.after(1, 1)),
+              Batch.of(own.after(1, 1), whole),
+              Batch.of(whole, own.after(0, 4)),
+              Batch.of(whole, own.after(0, 0)),
+              Batch.of(whole, own.after(0, 2), own.after(1, 1)),
+              Batch.of(whole, decoding.after(0, 2)),
+              Batch.of(whole, Batch.Row.whole(new int[] {4}, mask).after(0, 2)))) {
+        assertThatThrownBy(() -> model.forward(batch, arena))
+            .isInstanceOf(IllegalArgumentException.class)
+            .hasMessageContaining("want at least one of an earlier row that has as many");
+      }
+      Batch right = Batch.of(whole, own.after(0, 3), own.after(0, 1));
+      assertThat(model.forward(right, arena).layout().tokens()).isEqualTo(5);
+      assertThatThrownBy(() -> model.states(right, null, ReadoutRequest.NONE, arena, 0))
+          .hasMessage("states: rows with prefixes; want whole ones");
+      assertThatThrownBy(() -> byContext.forward(right, arena))
+          .hasMessage(
+              "row 1 begins with tokens of row 0, which this model rotates otherwise in a context of 4 than in one of 3");
     }
   }
 

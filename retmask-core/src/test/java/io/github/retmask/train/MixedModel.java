@@ -37,7 +37,10 @@ final class MixedModel {
 
   /// One layer of every kind, `repeats` times over.
   static ModelConfig config(int repeats) {
-    RopeSpec rope = new RopeSpec(100, D, new RopeSpec.None());
+    return config(repeats, new RopeSpec(100, D, new RopeSpec.None()));
+  }
+
+  static ModelConfig config(int repeats, RopeSpec rope) {
     AttentionSpec full = new AttentionSpec(AttentionSpec.NO_WINDOW, 0.5f);
     return new ModelConfig(
         V,

@@ -8,9 +8,10 @@ import jdk.incubator.vector.FloatVector;
 import org.jspecify.annotations.Nullable;
 
 /// `C[m,n] (+)= sum_k A[m,k] B[k,n]` by packing: A and B are copied into the form that [Tiles]
-/// reads, then blocks of C are computed from them. A is packed once by all threads together. Columns
-/// of B that are stored as rows are packed by the task that needs them, so that they stay in its L2;
-/// other columns are, as A is, many side by side. The sums of a block of C stay in an array until they
+/// reads, then blocks of C are computed from them. Where all of B fits into a task's L2, all threads pack
+/// it together, and every task packs its own rows of A. Otherwise A is packed once by all threads, and
+/// columns of B that are stored as rows by the task that needs them, so that they stay in its L2; other
+/// columns are, as A is, many side by side. The sums of a block of C stay in an array until they
 /// are finished.
 ///
 /// @param a its lines are the rows of A
@@ -119,12 +120,15 @@ record PackedProduct(
       one.packB(pool, packedB, panels * size, 0, one.n);
       panels += one.panels();
     }
-    int threads = pool.threads();
+    long work = (any.m + PACKING) * panels(products) * Tiles.COLUMNS * any.layout.inner();
+    int threads = Math.clamp(work / SMALL, 1, pool.threads());
     long most = Math.ceilDiv(any.m, ROWS);
     int lines =
         roundUp((int) Math.ceilDiv(any.m, Math.ceilDiv(most, threads) * threads), Tiles.ROWS);
-    pool.run(
+    run(
+        pool,
         (int) Math.ceilDiv(any.m, lines),
+        threads > 1,
         (task, scratch) -> {
           long m0 = (long) task * lines;
           int some = (int) Math.min(lines, any.m - m0);
