@@ -25,6 +25,7 @@ public final class LabelledBatch {
 
   private final List<Example> rows;
   private final List<HeadMask> masks;
+  private final int[][] labels; // places of the labelled tokens of each row
   private final int[] rowStart; // [B+1], first labelled token of each row
   private final int[] targets; // [M], the labelled token ids
   private final float[] weights; // [M]
@@ -40,9 +41,10 @@ public final class LabelledBatch {
     }
     this.rows = List.copyOf(rows);
     this.masks = List.copyOf(masks);
+    this.labels = rows.stream().map(LabelledBatch::labels).toArray(int[][]::new);
     this.rowStart = new int[rows.size() + 1];
     for (int r = 0; r < rows.size(); r++) {
-      rowStart[r + 1] = rowStart[r] + labels(rows.get(r)).length;
+      rowStart[r + 1] = rowStart[r] + labels[r].length;
     }
     int count = rowStart[rows.size()];
     if (count == 0) {
@@ -53,8 +55,9 @@ public final class LabelledBatch {
     this.targets = new int[count];
     this.weights = new float[count];
     int at = 0;
-    for (Example row : rows) {
-      for (int t : labels(row)) {
+    for (int r = 0; r < rows.size(); r++) {
+      Example row = rows.get(r);
+      for (int t : labels[r]) {
         targets[at] = row.ids()[t];
         weights[at] = row.weights()[t];
         at++;
@@ -131,10 +134,10 @@ public final class LabelledBatch {
       if (r + 1 < rows.size() && shared(r, r + 1, sharing) > 2 * from) {
         from = 0; // only whole rows are shared from: both would have but what all rows begin with
       }
-      int[] ids = Arrays.copyOfRange(row.ids(), from, length(row));
+      int[] ids = Arrays.copyOfRange(row.ids(), from, length(r));
       Batch.Row input = Batch.Row.whole(ids, masks.get(r)).ofPrompt(row.ids().length);
       inputs.add(from == 0 ? input : input.after(home, from));
-      for (int t : labels(row)) {
+      for (int t : labels[r]) {
         sources[at++] = packed + t - 1 - from;
       }
       packed += ids.length;
@@ -143,9 +146,9 @@ public final class LabelledBatch {
   }
 
   /// Tokens of a row up to the one that predicts the last label, at least one.
-  private static int length(Example row) {
-    int[] labels = labels(row);
-    return labels.length == 0 ? 1 : labels[labels.length - 1];
+  private int length(int row) {
+    int count = labels[row].length;
+    return count == 0 ? 1 : labels[row][count - 1];
   }
 
   /// The row that a row's prefix is of: itself where it has none.
@@ -159,18 +162,17 @@ public final class LabelledBatch {
   private int shared(int earlier, int row, @Nullable ModelConfig model) {
     int[] a = rows.get(earlier).ids();
     int[] b = rows.get(row).ids();
-    int[] labels = labels(rows.get(row));
     if (model == null
         || earlier == row
-        || labels.length == 0
+        || labels[row].length == 0
         || !masks.get(earlier).equals(masks.get(row))
         || !model.rotatesAlike(a.length, b.length)) {
       return 0;
     }
-    int end = Math.min(labels[0] - 1, length(rows.get(earlier)));
+    int end = Math.min(labels[row][0] - 1, length(earlier));
     int differs = Arrays.mismatch(a, 0, end, b, 0, end);
     int common = differs < 0 ? end : differs;
-    boolean pays = common >= SHORTEST_PREFIX && common >= length(rows.get(row)) / LEAST_SHARE;
+    boolean pays = common >= SHORTEST_PREFIX && common >= length(row) / LEAST_SHARE;
     return pays ? common : 0;
   }
 }
