@@ -1,12 +1,13 @@
 package io.github.retmask.kernels.cpu;
 
+import static io.github.retmask.kernels.cpu.Lanes.LE;
 import static jdk.incubator.vector.VectorOperators.FMA;
+import static jdk.incubator.vector.VectorOperators.LSHL;
+import static jdk.incubator.vector.VectorOperators.ZERO_EXTEND_S2I;
 
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;
-import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.ShortVector;
-import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 
@@ -31,7 +32,7 @@ final class BFloat16Dots extends StoredRowDots {
       int inner,
       float[] sums,
       int sumsAt) {
-    MemorySegment w = OffHeap.cast(weight);
+    MemorySegment w = OffHeap.KIND.cast(weight);
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;
@@ -42,13 +43,33 @@ final class BFloat16Dots extends StoredRowDots {
       FloatVector s03 = FloatVector.zero(SPECIES);
       for (int i = lane; i < inner; i += CHAINS) {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
-        FloatVector w0 = load(w, at + i * 2L);
+        FloatVector w0 =
+            ShortVector.fromMemorySegment(HALF, w, at + i * 2L, LE)
+                .convertShape(ZERO_EXTEND_S2I, INTS, 0)
+                .reinterpretAsInts()
+                .lanewise(LSHL, 16)
+                .reinterpretAsFloats();
         s00 = w0.lanewise(FMA, x0, s00);
-        FloatVector w1 = load(w, at1 + i * 2L);
+        FloatVector w1 =
+            ShortVector.fromMemorySegment(HALF, w, at1 + i * 2L, LE)
+                .convertShape(ZERO_EXTEND_S2I, INTS, 0)
+                .reinterpretAsInts()
+                .lanewise(LSHL, 16)
+                .reinterpretAsFloats();
         s01 = w1.lanewise(FMA, x0, s01);
-        FloatVector w2 = load(w, at2 + i * 2L);
+        FloatVector w2 =
+            ShortVector.fromMemorySegment(HALF, w, at2 + i * 2L, LE)
+                .convertShape(ZERO_EXTEND_S2I, INTS, 0)
+                .reinterpretAsInts()
+                .lanewise(LSHL, 16)
+                .reinterpretAsFloats();
         s02 = w2.lanewise(FMA, x0, s02);
-        FloatVector w3 = load(w, at3 + i * 2L);
+        FloatVector w3 =
+            ShortVector.fromMemorySegment(HALF, w, at3 + i * 2L, LE)
+                .convertShape(ZERO_EXTEND_S2I, INTS, 0)
+                .reinterpretAsInts()
+                .lanewise(LSHL, 16)
+                .reinterpretAsFloats();
         s03 = w3.lanewise(FMA, x0, s03);
       }
       s00.intoArray(sums, sumsAt + lane);
@@ -68,7 +89,7 @@ final class BFloat16Dots extends StoredRowDots {
       int inner,
       float[] sums,
       int sumsAt) {
-    MemorySegment w = OffHeap.cast(weight);
+    MemorySegment w = OffHeap.KIND.cast(weight);
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;
@@ -84,16 +105,36 @@ final class BFloat16Dots extends StoredRowDots {
       for (int i = lane; i < inner; i += CHAINS) {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
         FloatVector x1 = FloatVector.fromArray(SPECIES, x, xAt + inner + i);
-        FloatVector w0 = load(w, at + i * 2L);
+        FloatVector w0 =
+            ShortVector.fromMemorySegment(HALF, w, at + i * 2L, LE)
+                .convertShape(ZERO_EXTEND_S2I, INTS, 0)
+                .reinterpretAsInts()
+                .lanewise(LSHL, 16)
+                .reinterpretAsFloats();
         s00 = w0.lanewise(FMA, x0, s00);
         s10 = w0.lanewise(FMA, x1, s10);
-        FloatVector w1 = load(w, at1 + i * 2L);
+        FloatVector w1 =
+            ShortVector.fromMemorySegment(HALF, w, at1 + i * 2L, LE)
+                .convertShape(ZERO_EXTEND_S2I, INTS, 0)
+                .reinterpretAsInts()
+                .lanewise(LSHL, 16)
+                .reinterpretAsFloats();
         s01 = w1.lanewise(FMA, x0, s01);
         s11 = w1.lanewise(FMA, x1, s11);
-        FloatVector w2 = load(w, at2 + i * 2L);
+        FloatVector w2 =
+            ShortVector.fromMemorySegment(HALF, w, at2 + i * 2L, LE)
+                .convertShape(ZERO_EXTEND_S2I, INTS, 0)
+                .reinterpretAsInts()
+                .lanewise(LSHL, 16)
+                .reinterpretAsFloats();
         s02 = w2.lanewise(FMA, x0, s02);
         s12 = w2.lanewise(FMA, x1, s12);
-        FloatVector w3 = load(w, at3 + i * 2L);
+        FloatVector w3 =
+            ShortVector.fromMemorySegment(HALF, w, at3 + i * 2L, LE)
+                .convertShape(ZERO_EXTEND_S2I, INTS, 0)
+                .reinterpretAsInts()
+                .lanewise(LSHL, 16)
+                .reinterpretAsFloats();
         s03 = w3.lanewise(FMA, x0, s03);
         s13 = w3.lanewise(FMA, x1, s13);
       }
@@ -106,13 +147,5 @@ final class BFloat16Dots extends StoredRowDots {
       s12.intoArray(sums, sumsAt + lane + 48);
       s13.intoArray(sums, sumsAt + lane + 56);
     }
-  }
-
-  private static FloatVector load(MemorySegment w, long at) {
-    IntVector bits =
-        (IntVector)
-            ShortVector.fromMemorySegment(HALF, w, at, Lanes.LE)
-                .convertShape(VectorOperators.ZERO_EXTEND_S2I, INTS, 0);
-    return bits.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats();
   }
 }

@@ -49,7 +49,7 @@ final class DecodeTiles {
       int headDim,
       float[] scores,
       int scoresAt) {
-    MemorySegment k = OffHeap.cast(keys);
+    MemorySegment k = OffHeap.KIND.cast(keys);
     long k1 = at + rowBytes;
     long k2 = at + 2 * rowBytes;
     long k3 = at + 3 * rowBytes;
@@ -89,7 +89,7 @@ final class DecodeTiles {
   /// The same for one key.
   static void scores1(
       MemorySegment keys, long at, float[] q, int qAt, int headDim, float[] scores, int scoresAt) {
-    MemorySegment k = OffHeap.cast(keys);
+    MemorySegment k = OffHeap.KIND.cast(keys);
     FloatVector s = FloatVector.zero(SCORES);
     for (int d = 0; d < headDim; d++) {
       s =
@@ -212,7 +212,7 @@ final class DecodeTiles {
       float[] out,
       int outAt,
       int headDim) {
-    MemorySegment v = OffHeap.cast(values);
+    MemorySegment v = OffHeap.KIND.cast(values);
     int out1 = outAt + headDim;
     int out2 = out1 + headDim;
     int out3 = out2 + headDim;
@@ -261,7 +261,7 @@ final class DecodeTiles {
       float[] out,
       int outAt,
       int headDim) {
-    MemorySegment v = OffHeap.cast(values);
+    MemorySegment v = OffHeap.KIND.cast(values);
     int out1 = outAt + headDim;
     int out2 = out1 + headDim;
     int out3 = out2 + headDim;
@@ -285,7 +285,7 @@ final class DecodeTiles {
   /// `out[d] += weight v[d]`: one key and one lane.
   static void value(
       MemorySegment values, long at, float weight, float[] out, int outAt, int headDim) {
-    MemorySegment v = OffHeap.cast(values);
+    MemorySegment v = OffHeap.KIND.cast(values);
     FloatVector w = FloatVector.broadcast(FLOAT, weight);
     int whole = headDim & -WIDTH;
     for (int d = 0; d < whole; d += WIDTH) {
@@ -307,7 +307,7 @@ final class DecodeTiles {
   ///
   /// @return what was read, to be used
   static int touch(MemorySegment segment, long at, int bytes) {
-    MemorySegment words = OffHeap.cast(segment);
+    MemorySegment words = OffHeap.KIND.cast(segment);
     int sum = 0;
     for (int i = 0; i < bytes; i += LINE) {
       sum += words.get(Lanes.I32, at + i);

@@ -1,8 +1,10 @@
 package io.github.retmask.kernels.cpu;
 
+import static io.github.retmask.kernels.cpu.Lanes.LE;
 import static jdk.incubator.vector.VectorOperators.FMA;
 
 import java.lang.foreign.MemorySegment;
+import java.util.Objects;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorSpecies;
 
@@ -24,7 +26,8 @@ final class FloatDots extends StoredRowDots {
       int inner,
       float[] sums,
       int sumsAt) {
-    MemorySegment w = OffHeap.cast(weight);
+    Objects.checkFromIndexSize(xAt, inner, x.length); // makes it long enough: see StoredRowDots
+    MemorySegment w = OffHeap.KIND.cast(weight);
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;
@@ -35,13 +38,13 @@ final class FloatDots extends StoredRowDots {
       FloatVector s03 = FloatVector.zero(SPECIES);
       for (int i = lane; i < inner; i += CHAINS) {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
-        FloatVector w0 = load(w, at + i * 4L);
+        FloatVector w0 = FloatVector.fromMemorySegment(SPECIES, w, at + i * 4L, LE);
         s00 = w0.lanewise(FMA, x0, s00);
-        FloatVector w1 = load(w, at1 + i * 4L);
+        FloatVector w1 = FloatVector.fromMemorySegment(SPECIES, w, at1 + i * 4L, LE);
         s01 = w1.lanewise(FMA, x0, s01);
-        FloatVector w2 = load(w, at2 + i * 4L);
+        FloatVector w2 = FloatVector.fromMemorySegment(SPECIES, w, at2 + i * 4L, LE);
         s02 = w2.lanewise(FMA, x0, s02);
-        FloatVector w3 = load(w, at3 + i * 4L);
+        FloatVector w3 = FloatVector.fromMemorySegment(SPECIES, w, at3 + i * 4L, LE);
         s03 = w3.lanewise(FMA, x0, s03);
       }
       s00.intoArray(sums, sumsAt + lane);
@@ -61,7 +64,7 @@ final class FloatDots extends StoredRowDots {
       int inner,
       float[] sums,
       int sumsAt) {
-    MemorySegment w = OffHeap.cast(weight);
+    MemorySegment w = OffHeap.KIND.cast(weight);
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;
@@ -77,16 +80,16 @@ final class FloatDots extends StoredRowDots {
       for (int i = lane; i < inner; i += CHAINS) {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
         FloatVector x1 = FloatVector.fromArray(SPECIES, x, xAt + inner + i);
-        FloatVector w0 = load(w, at + i * 4L);
+        FloatVector w0 = FloatVector.fromMemorySegment(SPECIES, w, at + i * 4L, LE);
         s00 = w0.lanewise(FMA, x0, s00);
         s10 = w0.lanewise(FMA, x1, s10);
-        FloatVector w1 = load(w, at1 + i * 4L);
+        FloatVector w1 = FloatVector.fromMemorySegment(SPECIES, w, at1 + i * 4L, LE);
         s01 = w1.lanewise(FMA, x0, s01);
         s11 = w1.lanewise(FMA, x1, s11);
-        FloatVector w2 = load(w, at2 + i * 4L);
+        FloatVector w2 = FloatVector.fromMemorySegment(SPECIES, w, at2 + i * 4L, LE);
         s02 = w2.lanewise(FMA, x0, s02);
         s12 = w2.lanewise(FMA, x1, s12);
-        FloatVector w3 = load(w, at3 + i * 4L);
+        FloatVector w3 = FloatVector.fromMemorySegment(SPECIES, w, at3 + i * 4L, LE);
         s03 = w3.lanewise(FMA, x0, s03);
         s13 = w3.lanewise(FMA, x1, s13);
       }
@@ -99,9 +102,5 @@ final class FloatDots extends StoredRowDots {
       s12.intoArray(sums, sumsAt + lane + 48);
       s13.intoArray(sums, sumsAt + lane + 56);
     }
-  }
-
-  private static FloatVector load(MemorySegment w, long at) {
-    return FloatVector.fromMemorySegment(SPECIES, w, at, Lanes.LE);
   }
 }

@@ -3,7 +3,7 @@ package io.github.retmask.kernels.cpu;
 import static io.github.retmask.kernels.cpu.Lanes.LE;
 import static jdk.incubator.vector.VectorOperators.B2I;
 import static jdk.incubator.vector.VectorOperators.I2F;
-import static jdk.incubator.vector.VectorOperators.LSHL;
+import static jdk.incubator.vector.VectorOperators.LSHR;
 
 import io.github.retmask.tensor.DType;
 import java.lang.foreign.MemorySegment;
@@ -51,7 +51,7 @@ final class GroupPanels {
       int rows,
       int k0,
       int count) {
-    MemorySegment w = OffHeap.cast(groups.segment());
+    MemorySegment w = OffHeap.KIND.cast(groups.segment());
     int firstBlock = k0 / RowGroups.ELEMENTS;
     int blocks = count / RowGroups.ELEMENTS;
     int size = RowGroups.blockBytes(groups.type());
@@ -125,28 +125,27 @@ final class GroupPanels {
       FloatVector dl = FloatVector.fromMemorySegment(Lanes.FLOAT, w, l, LE).rearrange(TWICE);
       FloatVector du =
           FloatVector.fromMemorySegment(Lanes.FLOAT, w, u + 4L * within, LE).rearrange(TWICE);
-      for (int i = 0; i < RowGroups.ELEMENTS / 4; i++) {
-        long two = RowGroups.SCALES + (long) i * RowGroups.TWOS;
-        IntVector ql =
-            (IntVector)
-                ByteVector.fromMemorySegment(Lanes.BYTES, w, l + two, LE)
-                    .convertShape(B2I, Lanes.INT, 0);
-        IntVector qu =
-            (IntVector)
-                ByteVector.fromMemorySegment(Lanes.BYTES, w, u + two + 2L * within, LE)
-                    .convertShape(B2I, Lanes.INT, 0);
+      for (int i = 0; i < RowGroups.ELEMENTS / 2; i++) {
+        long line = RowGroups.SCALES + (long) (i / 8) * RowGroups.LINE;
         FloatVector vl =
-            ((FloatVector) ql.lanewise(LSHL, 28).convert(I2F, 0)).mul(0x1p-28f).mul(dl);
+            ((FloatVector)
+                    IntVector.fromMemorySegment(Lanes.INT, w, l + line, LE)
+                        .lanewise(LSHR, 4 * (i % 8))
+                        .and(0xf)
+                        .sub(8)
+                        .convert(I2F, 0))
+                .mul(dl);
         FloatVector vu =
-            ((FloatVector) qu.lanewise(LSHL, 28).convert(I2F, 0)).mul(0x1p-28f).mul(du);
-        int step = at + b * stepsOfBlock + i / 4 * 2 * width + 2 * (i % 4) * sliceSize;
+            ((FloatVector)
+                    IntVector.fromMemorySegment(Lanes.INT, w, u + line + 8L * within, LE)
+                        .lanewise(LSHR, 4 * (i % 8))
+                        .and(0xf)
+                        .sub(8)
+                        .convert(I2F, 0))
+                .mul(du);
+        int step = at + b * stepsOfBlock + i / 4 * width + 2 * (i % 4) * sliceSize;
         vl.rearrange(EVEN).blend(vu.rearrange(EVEN), UPPER).intoArray(to, step);
         vl.rearrange(ODD).blend(vu.rearrange(ODD), UPPER).intoArray(to, step + sliceSize);
-        FloatVector hl = ((FloatVector) ql.and(-16).convert(I2F, 0)).mul(0x1p-4f).mul(dl);
-        FloatVector hu = ((FloatVector) qu.and(-16).convert(I2F, 0)).mul(0x1p-4f).mul(du);
-        int next = step + width;
-        hl.rearrange(EVEN).blend(hu.rearrange(EVEN), UPPER).intoArray(to, next);
-        hl.rearrange(ODD).blend(hu.rearrange(ODD), UPPER).intoArray(to, next + sliceSize);
       }
     }
   }

@@ -403,7 +403,7 @@ record PackedProduct(
       writePart(sums, at, size, row, lines, column, columns);
       return;
     }
-    MemorySegment memory = OffHeap.cast(c);
+    MemorySegment memory = OffHeap.KIND.cast(c);
     long to = cAt(row, column);
     for (int line = at; line < at + lines * Tiles.COLUMNS; line += Tiles.COLUMNS) {
       for (int i = 0; i < Tiles.COLUMNS; i += Lanes.WIDTH) {

@@ -73,7 +73,7 @@ final class Panels {
       long rowBytes,
       int rows,
       int steps) {
-    MemorySegment memory = OffHeap.cast(from);
+    MemorySegment memory = OffHeap.KIND.cast(from);
     // The last eight begin early and are written twice where rows are no multiple of eight.
     for (int end = 8; end < rows + 8; end += 8) {
       int j = Math.min(end, rows) - 8;

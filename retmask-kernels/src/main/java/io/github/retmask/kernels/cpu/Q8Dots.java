@@ -34,7 +34,7 @@ final class Q8Dots extends GroupDots {
       int inner,
       float[] sums,
       int sumsAt) {
-    MemorySegment w = OffHeap.cast(weight);
+    MemorySegment w = OffHeap.KIND.cast(weight);
     for (int part = 0; part < RowGroups.TWOS; part += SPECIES.length()) {
       long scales0 = at + 2 * part;
       long scales1 = scales0 + apart;
@@ -128,7 +128,7 @@ final class Q8Dots extends GroupDots {
       int inner,
       float[] sums,
       int sumsAt) {
-    MemorySegment w = OffHeap.cast(weight);
+    MemorySegment w = OffHeap.KIND.cast(weight);
     for (int part = 0; part < RowGroups.TWOS; part += SPECIES.length()) {
       long scales0 = at + 2 * part;
       long scales1 = scales0 + apart;

@@ -35,7 +35,7 @@ final class ShortRows {
       Blocks.read(to, toAt, toRow, from, at, rowBytes, rows, columns);
       return;
     }
-    MemorySegment memory = OffHeap.cast(from);
+    MemorySegment memory = OffHeap.KIND.cast(from);
     int toFirst = toAt;
     long first = at;
     int column = 0;
@@ -104,7 +104,7 @@ final class ShortRows {
       Blocks.write(to, toAt, rowBytes, from, at, row, rows, columns);
       return;
     }
-    MemorySegment memory = OffHeap.cast(to);
+    MemorySegment memory = OffHeap.KIND.cast(to);
     long toFirst = toAt;
     int first = at;
     int column = 0;

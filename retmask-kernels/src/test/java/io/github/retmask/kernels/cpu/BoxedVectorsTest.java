@@ -19,29 +19,83 @@ import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// A vector that the compiler leaves in a box costs an allocation per operation, and some twenty times
 /// the time. Whether it does depends on what the JVM ran before: here vectors of another width, which
-/// share profiles within the vector library, and products whose chains resume after others.
+/// share profiles within the vector library, products whose chains resume after others, and weights of
+/// another type, for which code that both share is compiled again before the new kernel has run much.
 class BoxedVectorsTest {
 
   @Test
   void compiledKernelsAllocateNoVectors() throws Exception {
-    Process process = FreshJvm.start(Program.class);
+    assertThatRuns(Program.class);
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"F32 BF16 Q8_0 Q4_0", "BF16 F32 Q4_0 Q8_0", "Q8_0 F32 BF16 Q4_0"})
+  void norDoKernelsOfTypesThatFollowEachOther(String types) throws Exception {
+    assertThatRuns(TypesInTurn.class, "-Dtypes=" + types);
+  }
+
+  private static void assertThatRuns(Class<?> program, String... options) throws Exception {
+    Process process = FreshJvm.start(program, options);
     String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
     assertThat(process.waitFor()).as(out).isZero();
   }
 
+  /// Bytes a call may allocate. The least of the calls below has 2^16 multiply-adds of the longest
+  /// vectors, 6 MB if each leaves a box, 0.8 MB if one in eight does; the others have twice that and
+  /// more. Lists of tasks, read-outs and short loops outside of the long ones take up to 0.24 MB at
+  /// first, which falls as more is compiled.
+  private static final long MOST = 1 << 18;
+
+  private static final int CALLS = 3000;
+
+  private static void assertNoVectorsAllocated(String what, Runnable call) {
+    assertThat(allocated(call)).as("bytes of a call: %s", what).isLessThanOrEqualTo(MOST);
+  }
+
+  /// Calls until no more than [#MOST] bytes are allocated in a call, or often.
+  ///
+  /// @return bytes of the last call
+  private static long allocated(Runnable call) {
+    ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
+    long bytes = Long.MAX_VALUE;
+    for (int i = 0; i < CALLS && bytes > MOST; i++) {
+      long before = threads.getTotalThreadAllocatedBytes();
+      call.run();
+      bytes = threads.getTotalThreadAllocatedBytes() - before;
+    }
+    return bytes;
+  }
+
+  /// Products of one row, and of two, with weights of one type after the other.
+  private static final class TypesInTurn {
+    static void main(String[] args) {
+      String[] types = System.getProperty("types").split(" ");
+      try (Kernels kernels = new VectorKernels(2);
+          TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
+        for (int rows = 1; rows <= 2; rows++) {
+          Tensor x = arena.floats("x", rows, 1024);
+          Tensor out = arena.floats("out", rows, 8192);
+          for (String type : types) {
+            Tensor stored = arena.allocate("w", DType.valueOf(type), 8192, 1024);
+            Tensor w = kernels.place(stored, arena);
+            Runnable product = () -> kernels.matmul(out, x, w, null);
+            for (int i = 0; i < 500; i++) { // until what the types share is compiled
+              product.run();
+            }
+            assertNoVectorsAllocated(rows + " rows with " + type, product);
+          }
+        }
+      }
+    }
+  }
+
   /// What runs in a JVM of its own.
   private static final class Program {
-    /// Bytes a call may allocate. The least of the calls below has 2^16 multiply-adds of the longest
-    /// vectors, 6 MB if each leaves a box, 0.8 MB if one in eight does; the others have twice that and
-    /// more. Lists of tasks, read-outs and short loops outside of the long ones take up to 0.24 MB at
-    /// first, which falls as more is compiled.
-    private static final long MOST = 1 << 18;
-
-    private static final int CALLS = 3000;
-
     static void main(String[] args) {
       VectorSpecies<Float> other =
           VectorSpecies.of(float.class, VectorShape.forBitSize(Lanes.WIDTH == 16 ? 256 : 128));
@@ -65,9 +119,7 @@ class BoxedVectorsTest {
         // The second round finds what code compiled later has done to code compiled before.
         for (int round = 1; round <= 2; round++) {
           for (Map.Entry<String, Runnable> call : calls.entrySet()) {
-            assertThat(allocated(call.getValue()))
-                .as("bytes of a call: %s, round %d", call.getKey(), round)
-                .isLessThanOrEqualTo(MOST);
+            assertNoVectorsAllocated(call.getKey() + ", round " + round, call.getValue());
           }
         }
       }
@@ -81,20 +133,6 @@ class BoxedVectorsTest {
         sum = v.fma(v, sum).add(v).mul(v);
       }
       return sum.lane(0);
-    }
-
-    /// Calls until no more than [#MOST] bytes are allocated in a call, or often.
-    ///
-    /// @return bytes of the last call
-    private static long allocated(Runnable call) {
-      ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
-      long bytes = Long.MAX_VALUE;
-      for (int i = 0; i < CALLS && bytes > MOST; i++) {
-        long before = threads.getTotalThreadAllocatedBytes();
-        call.run();
-        bytes = threads.getTotalThreadAllocatedBytes() - before;
-      }
-      return bytes;
     }
 
     private static void addProducts(
