@@ -91,7 +91,13 @@ final class BlockTypes {
       return;
     }
     for (int i = 0; i < 32; i += WIDTH) {
-      floats(signed(bytes, at + 2 + i)).mul(d).intoArray(to, toAt + i);
+      ((FloatVector)
+              ((IntVector)
+                      ByteVector.fromArray(Lanes.BYTES, bytes, at + 2 + i)
+                          .convertShape(B2I, Lanes.INT, 0))
+                  .convert(I2F, 0))
+          .mul(d)
+          .intoArray(to, toAt + i);
     }
   }
 
@@ -105,9 +111,14 @@ final class BlockTypes {
       return;
     }
     for (int i = 0; i < 16; i += WIDTH) {
-      IntVector both = unsigned(bytes, at + 2 + i);
-      floats(both.and(15).sub(8)).mul(d).intoArray(to, toAt + i);
-      floats(both.lanewise(LSHR, 4).sub(8)).mul(d).intoArray(to, toAt + 16 + i);
+      IntVector both =
+          (IntVector)
+              ByteVector.fromArray(Lanes.BYTES, bytes, at + 2 + i)
+                  .convertShape(ZERO_EXTEND_B2I, Lanes.INT, 0);
+      ((FloatVector) both.and(15).sub(8).convert(I2F, 0)).mul(d).intoArray(to, toAt + i);
+      ((FloatVector) both.lanewise(LSHR, 4).sub(8).convert(I2F, 0))
+          .mul(d)
+          .intoArray(to, toAt + 16 + i);
     }
   }
 
@@ -128,9 +139,18 @@ final class BlockTypes {
       return;
     }
     for (int i = 0; i < 32; i += WIDTH) {
-      IntVector both = unsigned(bytes, from + i);
-      floats(both.and(15)).mul(lowScale).sub(lowOffset).intoArray(to, toAt + i);
-      floats(both.lanewise(LSHR, 4)).mul(highScale).sub(highOffset).intoArray(to, toAt + 32 + i);
+      IntVector both =
+          (IntVector)
+              ByteVector.fromArray(Lanes.BYTES, bytes, from + i)
+                  .convertShape(ZERO_EXTEND_B2I, Lanes.INT, 0);
+      ((FloatVector) both.and(15).convert(I2F, 0))
+          .mul(lowScale)
+          .sub(lowOffset)
+          .intoArray(to, toAt + i);
+      ((FloatVector) both.lanewise(LSHR, 4).convert(I2F, 0))
+          .mul(highScale)
+          .sub(highOffset)
+          .intoArray(to, toAt + 32 + i);
     }
   }
 
@@ -172,32 +192,28 @@ final class BlockTypes {
         continue;
       }
       for (int i = 0; i < 16; i += WIDTH) {
-        IntVector first = unsigned(bytes, l + i);
-        IntVector second = unsigned(bytes, l + 32 + i);
-        IntVector tops = unsigned(bytes, h + i);
+        IntVector first =
+            (IntVector)
+                ByteVector.fromArray(Lanes.BYTES, bytes, l + i)
+                    .convertShape(ZERO_EXTEND_B2I, Lanes.INT, 0);
+        IntVector second =
+            (IntVector)
+                ByteVector.fromArray(Lanes.BYTES, bytes, l + 32 + i)
+                    .convertShape(ZERO_EXTEND_B2I, Lanes.INT, 0);
+        IntVector tops =
+            (IntVector)
+                ByteVector.fromArray(Lanes.BYTES, bytes, h + i)
+                    .convertShape(ZERO_EXTEND_B2I, Lanes.INT, 0);
         IntVector q0 = first.and(15).or(tops.and(3).lanewise(LSHL, 4));
         IntVector q1 = second.and(15).or(tops.and(12).lanewise(LSHL, 2));
         IntVector q2 = first.lanewise(LSHR, 4).or(tops.and(48));
         IntVector q3 = second.lanewise(LSHR, 4).or(tops.and(192).lanewise(LSHR, 2));
-        floats(q0.sub(32)).mul(s0).intoArray(to, t + i);
-        floats(q1.sub(32)).mul(s1).intoArray(to, t + 32 + i);
-        floats(q2.sub(32)).mul(s2).intoArray(to, t + 64 + i);
-        floats(q3.sub(32)).mul(s3).intoArray(to, t + 96 + i);
+        ((FloatVector) q0.sub(32).convert(I2F, 0)).mul(s0).intoArray(to, t + i);
+        ((FloatVector) q1.sub(32).convert(I2F, 0)).mul(s1).intoArray(to, t + 32 + i);
+        ((FloatVector) q2.sub(32).convert(I2F, 0)).mul(s2).intoArray(to, t + 64 + i);
+        ((FloatVector) q3.sub(32).convert(I2F, 0)).mul(s3).intoArray(to, t + 96 + i);
       }
     }
-  }
-
-  private static IntVector signed(byte[] bytes, int at) {
-    return (IntVector) ByteVector.fromArray(Lanes.BYTES, bytes, at).convertShape(B2I, Lanes.INT, 0);
-  }
-
-  private static IntVector unsigned(byte[] bytes, int at) {
-    return (IntVector)
-        ByteVector.fromArray(Lanes.BYTES, bytes, at).convertShape(ZERO_EXTEND_B2I, Lanes.INT, 0);
-  }
-
-  private static FloatVector floats(IntVector integers) {
-    return (FloatVector) integers.convert(I2F, 0);
   }
 
   private static float half(byte[] bytes, int at) {

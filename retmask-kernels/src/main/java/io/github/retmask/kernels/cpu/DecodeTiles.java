@@ -67,14 +67,14 @@ final class DecodeTiles {
     FloatVector s7 = s0;
     for (int d = 0; d < headDim; d++) {
       FloatVector x = FloatVector.fromArray(SCORES, q, qAt + d * LANES);
-      s0 = element(k, at + d * 4L).lanewise(FMA, x, s0);
-      s1 = element(k, k1 + d * 4L).lanewise(FMA, x, s1);
-      s2 = element(k, k2 + d * 4L).lanewise(FMA, x, s2);
-      s3 = element(k, k3 + d * 4L).lanewise(FMA, x, s3);
-      s4 = element(k, k4 + d * 4L).lanewise(FMA, x, s4);
-      s5 = element(k, k5 + d * 4L).lanewise(FMA, x, s5);
-      s6 = element(k, k6 + d * 4L).lanewise(FMA, x, s6);
-      s7 = element(k, k7 + d * 4L).lanewise(FMA, x, s7);
+      s0 = FloatVector.broadcast(SCORES, k.get(Lanes.F32, at + d * 4L)).lanewise(FMA, x, s0);
+      s1 = FloatVector.broadcast(SCORES, k.get(Lanes.F32, k1 + d * 4L)).lanewise(FMA, x, s1);
+      s2 = FloatVector.broadcast(SCORES, k.get(Lanes.F32, k2 + d * 4L)).lanewise(FMA, x, s2);
+      s3 = FloatVector.broadcast(SCORES, k.get(Lanes.F32, k3 + d * 4L)).lanewise(FMA, x, s3);
+      s4 = FloatVector.broadcast(SCORES, k.get(Lanes.F32, k4 + d * 4L)).lanewise(FMA, x, s4);
+      s5 = FloatVector.broadcast(SCORES, k.get(Lanes.F32, k5 + d * 4L)).lanewise(FMA, x, s5);
+      s6 = FloatVector.broadcast(SCORES, k.get(Lanes.F32, k6 + d * 4L)).lanewise(FMA, x, s6);
+      s7 = FloatVector.broadcast(SCORES, k.get(Lanes.F32, k7 + d * 4L)).lanewise(FMA, x, s7);
     }
     s0.intoArray(scores, scoresAt);
     s1.intoArray(scores, scoresAt + COLUMNS);
@@ -93,7 +93,7 @@ final class DecodeTiles {
     FloatVector s = FloatVector.zero(SCORES);
     for (int d = 0; d < headDim; d++) {
       s =
-          element(k, at + d * 4L)
+          FloatVector.broadcast(SCORES, k.get(Lanes.F32, at + d * 4L))
               .lanewise(FMA, FloatVector.fromArray(SCORES, q, qAt + d * LANES), s);
     }
     s.intoArray(scores, scoresAt);
@@ -225,8 +225,8 @@ final class DecodeTiles {
     FloatVector s30 = FloatVector.fromArray(FLOAT, out, out3);
     FloatVector s31 = FloatVector.fromArray(FLOAT, out, out3 + WIDTH);
     for (int k = 0; k < keys; k++) {
-      FloatVector x0 = vector(v, at + k * rowBytes);
-      FloatVector x1 = vector(v, at + k * rowBytes + 4 * WIDTH);
+      FloatVector x0 = FloatVector.fromMemorySegment(FLOAT, v, at + k * rowBytes, LE);
+      FloatVector x1 = FloatVector.fromMemorySegment(FLOAT, v, at + k * rowBytes + 4 * WIDTH, LE);
       FloatVector w0 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS]);
       s00 = w0.lanewise(FMA, x0, s00);
       s01 = w0.lanewise(FMA, x1, s01);
@@ -270,7 +270,7 @@ final class DecodeTiles {
     FloatVector s2 = FloatVector.fromArray(FLOAT, out, out2);
     FloatVector s3 = FloatVector.fromArray(FLOAT, out, out3);
     for (int k = 0; k < keys; k++) {
-      FloatVector x = vector(v, at + k * rowBytes);
+      FloatVector x = FloatVector.fromMemorySegment(FLOAT, v, at + k * rowBytes, LE);
       s0 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS]).lanewise(FMA, x, s0);
       s1 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 1]).lanewise(FMA, x, s1);
       s2 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 2]).lanewise(FMA, x, s2);
@@ -289,7 +289,10 @@ final class DecodeTiles {
     FloatVector w = FloatVector.broadcast(FLOAT, weight);
     int whole = headDim & -WIDTH;
     for (int d = 0; d < whole; d += WIDTH) {
-      w.lanewise(FMA, vector(v, at + d * 4L), FloatVector.fromArray(FLOAT, out, outAt + d))
+      w.lanewise(
+              FMA,
+              FloatVector.fromMemorySegment(FLOAT, v, at + d * 4L, LE),
+              FloatVector.fromArray(FLOAT, out, outAt + d))
           .intoArray(out, outAt + d);
     }
     tail(v, at, weight, out, outAt, whole, headDim);
@@ -313,13 +316,5 @@ final class DecodeTiles {
       sum += words.get(Lanes.I32, at + i);
     }
     return sum;
-  }
-
-  private static FloatVector element(MemorySegment k, long at) {
-    return FloatVector.broadcast(SCORES, k.get(Lanes.F32, at));
-  }
-
-  private static FloatVector vector(MemorySegment v, long at) {
-    return FloatVector.fromMemorySegment(FLOAT, v, at, LE);
   }
 }

@@ -399,15 +399,16 @@ record PackedProduct(
   /// @param at of its first sums
   /// @param size distance of chains
   private void write(float[] sums, int at, int size, long row, int lines, int column, int columns) {
+    addChains(sums, at, size, lines);
     if (columns < Tiles.COLUMNS) {
-      writePart(sums, at, size, row, lines, column, columns);
+      writePart(sums, at, row, lines, column, columns);
       return;
     }
     MemorySegment memory = OffHeap.KIND.cast(c);
     long to = cAt(row, column);
     for (int line = at; line < at + lines * Tiles.COLUMNS; line += Tiles.COLUMNS) {
       for (int i = 0; i < Tiles.COLUMNS; i += Lanes.WIDTH) {
-        FloatVector sum = sum(sums, line + i, size);
+        FloatVector sum = FloatVector.fromArray(Lanes.FLOAT, sums, line + i);
         if (bias != null) {
           sum = sum.lanewise(ADD, FloatVector.fromArray(Lanes.FLOAT, bias, column + i));
         }
@@ -418,11 +419,7 @@ record PackedProduct(
   }
 
   /// The same for fewer columns than a panel's.
-  private void writePart(
-      float[] sums, int at, int size, long row, int lines, int column, int columns) {
-    for (int i = at; i < at + lines * Tiles.COLUMNS; i += Lanes.WIDTH) {
-      sum(sums, i, size).intoArray(sums, i);
-    }
+  private void writePart(float[] sums, int at, long row, int lines, int column, int columns) {
     for (int line = 0; bias != null && line < lines; line++) {
       int first = at + line * Tiles.COLUMNS;
       for (int j = 0; j < columns; j++) {
@@ -437,19 +434,21 @@ record PackedProduct(
     return 4 * (row * n + column);
   }
 
-  /// Of each output the only chain, or the tree over the eight.
-  private FloatVector sum(float[] sums, int at, int size) {
+  /// Adds up the chains of each output, a tree over the eight, in place of the first.
+  private void addChains(float[] sums, int at, int size, int lines) {
     if (layout.chains() == 1) {
-      return FloatVector.fromArray(Lanes.FLOAT, sums, at);
+      return;
     }
-    FloatVector even = pair(sums, at, size).lanewise(ADD, pair(sums, at + 2 * size, size));
-    FloatVector odd = pair(sums, at + size, size).lanewise(ADD, pair(sums, at + 3 * size, size));
-    return even.lanewise(ADD, odd);
-  }
-
-  /// A chain and the fourth after it.
-  private static FloatVector pair(float[] sums, int at, int size) {
-    return FloatVector.fromArray(Lanes.FLOAT, sums, at)
-        .lanewise(ADD, FloatVector.fromArray(Lanes.FLOAT, sums, at + 4 * size));
+    for (int i = at; i < at + lines * Tiles.COLUMNS; i += Lanes.WIDTH) {
+      FloatVector c0 = FloatVector.fromArray(Lanes.FLOAT, sums, i);
+      FloatVector c1 = FloatVector.fromArray(Lanes.FLOAT, sums, i + size);
+      FloatVector c2 = FloatVector.fromArray(Lanes.FLOAT, sums, i + 2 * size);
+      FloatVector c3 = FloatVector.fromArray(Lanes.FLOAT, sums, i + 3 * size);
+      c0 = c0.lanewise(ADD, FloatVector.fromArray(Lanes.FLOAT, sums, i + 4 * size));
+      c1 = c1.lanewise(ADD, FloatVector.fromArray(Lanes.FLOAT, sums, i + 5 * size));
+      c2 = c2.lanewise(ADD, FloatVector.fromArray(Lanes.FLOAT, sums, i + 6 * size));
+      c3 = c3.lanewise(ADD, FloatVector.fromArray(Lanes.FLOAT, sums, i + 7 * size));
+      c0.lanewise(ADD, c2).lanewise(ADD, c1.lanewise(ADD, c3)).intoArray(sums, i);
+    }
   }
 }

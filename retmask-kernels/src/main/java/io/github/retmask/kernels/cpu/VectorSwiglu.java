@@ -32,10 +32,12 @@ final class VectorSwiglu {
 
   /// The result replaces `gate`; `e` is exp(-gate).
   private static void swiglu(float[] gate, float[] up, float[] e, int count) {
+    FloatVector one = FloatVector.broadcast(FLOAT, 1f);
     for (int i = 0; i < count; i += WIDTH) {
       FloatVector g = FloatVector.fromArray(FLOAT, gate, i);
       FloatVector u = FloatVector.fromArray(FLOAT, up, i);
-      g.mul(sigmoid(e, i)).mul(u).intoArray(gate, i);
+      FloatVector s = one.div(FloatVector.fromArray(FLOAT, e, i).add(1f));
+      g.mul(s).mul(u).intoArray(gate, i);
     }
   }
 
@@ -64,18 +66,15 @@ final class VectorSwiglu {
 
   /// dUp replaces `dOut`, dGate replaces `gate`; `e` is exp(-gate).
   private static void backward(float[] dOut, float[] gate, float[] up, float[] e, int count) {
+    FloatVector one = FloatVector.broadcast(FLOAT, 1f);
     for (int i = 0; i < count; i += WIDTH) {
       FloatVector d = FloatVector.fromArray(FLOAT, dOut, i);
       FloatVector g = FloatVector.fromArray(FLOAT, gate, i);
       FloatVector u = FloatVector.fromArray(FLOAT, up, i);
-      FloatVector s = sigmoid(e, i);
-      FloatVector slope = FloatVector.broadcast(FLOAT, 1f).sub(s).mul(g).add(1f).mul(s);
+      FloatVector s = one.div(FloatVector.fromArray(FLOAT, e, i).add(1f));
+      FloatVector slope = one.sub(s).mul(g).add(1f).mul(s);
       d.mul(g.mul(s)).intoArray(dOut, i);
       d.mul(u).mul(slope).intoArray(gate, i);
     }
-  }
-
-  private static FloatVector sigmoid(float[] e, int at) {
-    return FloatVector.broadcast(FLOAT, 1f).div(FloatVector.fromArray(FLOAT, e, at).add(1f));
   }
 }
