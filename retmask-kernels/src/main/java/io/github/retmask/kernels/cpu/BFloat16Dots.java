@@ -23,6 +23,11 @@ final class BFloat16Dots extends StoredRowDots {
   private BFloat16Dots() {}
 
   @Override
+  float element(MemorySegment weight, long at, int k) {
+    return Float.intBitsToFloat(weight.get(Lanes.I16, at + 2L * k) << 16);
+  }
+
+  @Override
   void one(
       MemorySegment weight,
       long at,
@@ -33,6 +38,7 @@ final class BFloat16Dots extends StoredRowDots {
       float[] sums,
       int sumsAt) {
     MemorySegment w = OffHeap.KIND.cast(weight);
+    int whole = whole(inner);
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;
@@ -41,7 +47,7 @@ final class BFloat16Dots extends StoredRowDots {
       FloatVector s01 = FloatVector.zero(SPECIES);
       FloatVector s02 = FloatVector.zero(SPECIES);
       FloatVector s03 = FloatVector.zero(SPECIES);
-      for (int i = lane; i < inner; i += CHAINS) {
+      for (int i = lane; i < whole; i += CHAINS) {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
         FloatVector w0 =
             ShortVector.fromMemorySegment(HALF, w, at + i * 2L, LE)
@@ -90,6 +96,7 @@ final class BFloat16Dots extends StoredRowDots {
       float[] sums,
       int sumsAt) {
     MemorySegment w = OffHeap.KIND.cast(weight);
+    int whole = whole(inner);
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;
@@ -102,7 +109,7 @@ final class BFloat16Dots extends StoredRowDots {
       FloatVector s11 = FloatVector.zero(SPECIES);
       FloatVector s12 = FloatVector.zero(SPECIES);
       FloatVector s13 = FloatVector.zero(SPECIES);
-      for (int i = lane; i < inner; i += CHAINS) {
+      for (int i = lane; i < whole; i += CHAINS) {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
         FloatVector x1 = FloatVector.fromArray(SPECIES, x, xAt + inner + i);
         FloatVector w0 =

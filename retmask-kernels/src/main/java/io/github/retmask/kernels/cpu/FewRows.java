@@ -13,6 +13,9 @@ final class FewRows {
   /// Rows of x up to which this beats packing.
   private static final int MOST = 15;
 
+  /// The same where rows of the weight end with steps that vectors do not take.
+  private static final int MOST_UNEVEN = 8;
+
   // Slots of the scratch arrays.
   private static final int SUMS = StoredRowDots.X + 1;
   private static final int WIDE = SUMS + 1;
@@ -21,9 +24,9 @@ final class FewRows {
 
   /// Whether this is the way for a product with eight chains.
   static boolean suits(Tensor x, Tensor weight) {
-    return x.dim(0) <= MOST
-        && Kernels.chains((int) x.dim(1)) == RowDots.CHAINS
-        && x.dim(1) % RowDots.CHAINS == 0
+    int inner = (int) x.dim(1);
+    return x.dim(0) <= (inner % RowDots.CHAINS == 0 ? MOST : MOST_UNEVEN)
+        && Kernels.chains(inner) == RowDots.CHAINS
         && weight.dim(0) >= StoredRowDots.ROWS;
   }
 

@@ -17,6 +17,11 @@ final class FloatDots extends StoredRowDots {
   private FloatDots() {}
 
   @Override
+  float element(MemorySegment weight, long at, int k) {
+    return Lanes.get(weight, at + 4L * k);
+  }
+
+  @Override
   void one(
       MemorySegment weight,
       long at,
@@ -28,6 +33,7 @@ final class FloatDots extends StoredRowDots {
       int sumsAt) {
     Objects.checkFromIndexSize(xAt, inner, x.length); // makes it long enough: see StoredRowDots
     MemorySegment w = OffHeap.KIND.cast(weight);
+    int whole = whole(inner);
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;
@@ -36,7 +42,7 @@ final class FloatDots extends StoredRowDots {
       FloatVector s01 = FloatVector.zero(SPECIES);
       FloatVector s02 = FloatVector.zero(SPECIES);
       FloatVector s03 = FloatVector.zero(SPECIES);
-      for (int i = lane; i < inner; i += CHAINS) {
+      for (int i = lane; i < whole; i += CHAINS) {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
         FloatVector w0 = FloatVector.fromMemorySegment(SPECIES, w, at + i * 4L, LE);
         s00 = w0.lanewise(FMA, x0, s00);
@@ -65,6 +71,7 @@ final class FloatDots extends StoredRowDots {
       float[] sums,
       int sumsAt) {
     MemorySegment w = OffHeap.KIND.cast(weight);
+    int whole = whole(inner);
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;
@@ -77,7 +84,7 @@ final class FloatDots extends StoredRowDots {
       FloatVector s11 = FloatVector.zero(SPECIES);
       FloatVector s12 = FloatVector.zero(SPECIES);
       FloatVector s13 = FloatVector.zero(SPECIES);
-      for (int i = lane; i < inner; i += CHAINS) {
+      for (int i = lane; i < whole; i += CHAINS) {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
         FloatVector x1 = FloatVector.fromArray(SPECIES, x, xAt + inner + i);
         FloatVector w0 = FloatVector.fromMemorySegment(SPECIES, w, at + i * 4L, LE);

@@ -35,7 +35,7 @@ interface RowDots {
   /// @param apart bytes from there to the next rows
   /// @param first the first of those rows of x
   /// @param count one or two
-  /// @param inner elements of a row, a multiple of 8
+  /// @param inner elements of a row
   void multiply(
       MemorySegment weight,
       long at,

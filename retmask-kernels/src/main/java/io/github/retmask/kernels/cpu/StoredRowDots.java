@@ -41,9 +41,28 @@ abstract class StoredRowDots implements RowDots {
     } else {
       two(weight, at, apart, x.floats(), first * inner, inner, sums, sumsAt);
     }
+    for (int k = whole(inner); k < inner; k++) {
+      for (int i = 0; i < ROWS; i++) {
+        float w = element(weight, at + i * apart, k);
+        for (int r = 0; r < count; r++) {
+          int chain = sumsAt + r * LEFT + i * CHAINS + k % CHAINS;
+          sums[chain] = Math.fma(x.floats()[(first + r) * inner + k], w, sums[chain]);
+        }
+      }
+    }
   }
 
-  /// With one row of x.
+  /// The steps that vectors take: all chains have as many.
+  static int whole(int inner) {
+    return inner - inner % CHAINS;
+  }
+
+  /// Element k of a row.
+  ///
+  /// @param at byte of the row
+  abstract float element(MemorySegment weight, long at, int k);
+
+  /// The whole steps with one row of x.
   abstract void one(
       MemorySegment weight,
       long at,
@@ -54,7 +73,7 @@ abstract class StoredRowDots implements RowDots {
       float[] sums,
       int sumsAt);
 
-  /// With two rows of x.
+  /// The whole steps with two rows of x.
   abstract void two(
       MemorySegment weight,
       long at,

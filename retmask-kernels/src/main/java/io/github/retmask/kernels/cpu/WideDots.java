@@ -13,12 +13,13 @@ final class WideDots {
 
   /// Four rows of w, dense, with one row of x.
   static void one(float[] w, float[] x, int xAt, int inner, float[] sums) {
+    int whole = StoredRowDots.whole(inner);
     for (int lane = 0; lane < RowDots.CHAINS; lane += RowDots.LANES) {
       FloatVector s0 = FloatVector.zero(SPECIES);
       FloatVector s1 = FloatVector.zero(SPECIES);
       FloatVector s2 = FloatVector.zero(SPECIES);
       FloatVector s3 = FloatVector.zero(SPECIES);
-      for (int i = lane; i < inner; i += RowDots.CHAINS) {
+      for (int i = lane; i < whole; i += RowDots.CHAINS) {
         FloatVector x0 = FloatVector.fromArray(SPECIES, x, xAt + i);
         s0 = FloatVector.fromArray(SPECIES, w, i).lanewise(FMA, x0, s0);
         s1 = FloatVector.fromArray(SPECIES, w, inner + i).lanewise(FMA, x0, s1);
@@ -29,6 +30,12 @@ final class WideDots {
       s1.intoArray(sums, lane + 8);
       s2.intoArray(sums, lane + 16);
       s3.intoArray(sums, lane + 24);
+    }
+    for (int k = whole; k < inner; k++) {
+      for (int i = 0; i < StoredRowDots.ROWS; i++) {
+        int chain = i * RowDots.CHAINS + k % RowDots.CHAINS;
+        sums[chain] = Math.fma(x[xAt + k], w[i * inner + k], sums[chain]);
+      }
     }
   }
 }

@@ -16,6 +16,7 @@ import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// Sizes at which products are cut: into passes over k, blocks of rows and columns, and tasks.
 class VectorMatmulTest {
@@ -91,9 +92,9 @@ class VectorMatmulTest {
   }
 
   /// Whether they fill tiles or not, and however they are transposed.
-  @Test
-  void everyNumberOfRowsGivesTheBitsOfEachAlone() {
-    int k = 520;
+  @ParameterizedTest
+  @ValueSource(ints = {520, 523})
+  void everyNumberOfRowsGivesTheBitsOfEachAlone(int k) {
     int o = 40;
     try (Kernels kernels = new VectorKernels(1);
         TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
@@ -108,6 +109,28 @@ class VectorMatmulTest {
         kernels.matmul(out, x.slice(0, rows), w, null);
         TensorAssert.assertThat("out", out.toFloats(), rows, o)
             .hasBits(alone.slice(0, rows).toFloats());
+      }
+    }
+  }
+
+  /// The last steps of chains that are not all of one length.
+  @ParameterizedTest
+  @CsvSource({"513, F32", "519, BF16", "1023, F32", "1023, BF16", "1022, F16"})
+  void rowsThatAreNoWholeNumberOfVectorsGiveTheSameBits(int k, DType type) {
+    int o = 21;
+    try (Kernels kernels = new VectorKernels(2);
+        Kernels reference = new ReferenceBackend().open(1);
+        TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
+      Tensor w = arena.allocate("w", type, o, k);
+      kernels.cast(w, random(arena, 2, o, k));
+      Tensor bias = random(arena, 3, o);
+      for (int n = 1; n <= 10; n++) {
+        Tensor x = random(arena, n, n, k);
+        Tensor out = arena.floats("out", n, o);
+        Tensor want = arena.floats("want", n, o);
+        kernels.matmul(out, x, w, bias);
+        reference.matmul(want, x, w, bias);
+        TensorAssert.assertThat("out", out.toFloats(), n, o).hasBits(want.toFloats());
       }
     }
   }
