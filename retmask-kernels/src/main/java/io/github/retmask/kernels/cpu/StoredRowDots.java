@@ -5,6 +5,11 @@ import java.lang.foreign.MemorySegment;
 
 /// [RowDots] of rows as they are stored, four a call: chains are lanes of a vector of eight, or of two
 /// of four.
+///
+/// C2 compiles what kernels share for the one that it has seen, and again, in a hurry, once another is
+/// loaded. A kernel inlined then has no profile, its calls of our methods stay calls, and vectors stay
+/// objects. So `one` and `two` call the vector library only and have more than 325 bytes of code, which
+/// are too many to be inlined.
 abstract class StoredRowDots implements RowDots {
   /// Rows of the weight per call.
   static final int ROWS = 4;
