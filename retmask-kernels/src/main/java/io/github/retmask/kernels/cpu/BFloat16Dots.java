@@ -38,7 +38,7 @@ final class BFloat16Dots extends StoredRowDots {
       float[] sums,
       int sumsAt) {
     MemorySegment w = OffHeap.KIND.cast(weight);
-    int whole = whole(inner);
+    int whole = inner - inner % CHAINS;
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;
@@ -96,7 +96,7 @@ final class BFloat16Dots extends StoredRowDots {
       float[] sums,
       int sumsAt) {
     MemorySegment w = OffHeap.KIND.cast(weight);
-    int whole = whole(inner);
+    int whole = inner - inner % CHAINS;
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;

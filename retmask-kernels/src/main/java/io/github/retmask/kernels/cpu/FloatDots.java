@@ -33,7 +33,7 @@ final class FloatDots extends StoredRowDots {
       int sumsAt) {
     Objects.checkFromIndexSize(xAt, inner, x.length); // makes it long enough: see StoredRowDots
     MemorySegment w = OffHeap.KIND.cast(weight);
-    int whole = whole(inner);
+    int whole = inner - inner % CHAINS;
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;
@@ -71,7 +71,7 @@ final class FloatDots extends StoredRowDots {
       float[] sums,
       int sumsAt) {
     MemorySegment w = OffHeap.KIND.cast(weight);
-    int whole = whole(inner);
+    int whole = inner - inner % CHAINS;
     long at1 = at + row;
     long at2 = at1 + row;
     long at3 = at2 + row;

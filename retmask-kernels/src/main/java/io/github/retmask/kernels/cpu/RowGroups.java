@@ -155,6 +155,8 @@ final class RowGroups implements DeviceMemory {
   }
 
   /// Byte of a row's first part in a line of a block.
+  ///
+  /// @param bytes from row to row
   private static long inLine(long block, int line, long row, int bytes) {
     return block + SCALES + (long) line * LINE + row % ROWS * bytes;
   }

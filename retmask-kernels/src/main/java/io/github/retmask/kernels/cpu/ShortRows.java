@@ -13,8 +13,8 @@ import jdk.incubator.vector.FloatVector;
 /// One loop over the vectors of all rows: C2 would check the bounds of a loop over one row before it,
 /// which takes longer than the few vectors that follow. Four of them a turn, for which there is but one
 /// reason: methods of more than 325 bytes are compiled by themselves. Inlined into callers whose profile
-/// had the call of [OffHeap#cast] as rare, C2 left that out, and every vector became an object in six of
-/// eight JVM runs (a tenth of the attention of narrow heads).
+/// had a method that cast the segment as rare, C2 left that out, and every vector became an object in
+/// six of eight JVM runs (a tenth of the attention of narrow heads).
 final class ShortRows {
   private ShortRows() {}
 

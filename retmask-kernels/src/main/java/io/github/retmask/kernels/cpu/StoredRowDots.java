@@ -46,7 +46,7 @@ abstract class StoredRowDots implements RowDots {
     } else {
       two(weight, at, apart, x.floats(), first * inner, inner, sums, sumsAt);
     }
-    for (int k = whole(inner); k < inner; k++) {
+    for (int k = inner - inner % CHAINS; k < inner; k++) { // what fills no vector
       for (int i = 0; i < ROWS; i++) {
         float w = element(weight, at + i * apart, k);
         for (int r = 0; r < count; r++) {
@@ -55,11 +55,6 @@ abstract class StoredRowDots implements RowDots {
         }
       }
     }
-  }
-
-  /// The steps that vectors take: all chains have as many.
-  static int whole(int inner) {
-    return inner - inner % CHAINS;
   }
 
   /// Element k of a row.

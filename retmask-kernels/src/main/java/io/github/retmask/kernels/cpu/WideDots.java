@@ -2,6 +2,7 @@ package io.github.retmask.kernels.cpu;
 
 import static jdk.incubator.vector.VectorOperators.FMA;
 
+import java.util.Objects;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorSpecies;
 
@@ -13,7 +14,11 @@ final class WideDots {
 
   /// Four rows of w, dense, with one row of x.
   static void one(float[] w, float[] x, int xAt, int inner, float[] sums) {
-    int whole = StoredRowDots.whole(inner);
+    // The checks make it long enough: see StoredRowDots.
+    Objects.checkFromIndexSize(xAt, inner, x.length);
+    Objects.checkFromIndexSize(0, StoredRowDots.ROWS * inner, w.length);
+    Objects.checkFromIndexSize(0, RowDots.LEFT, sums.length);
+    int whole = inner - inner % RowDots.CHAINS;
     for (int lane = 0; lane < RowDots.CHAINS; lane += RowDots.LANES) {
       FloatVector s0 = FloatVector.zero(SPECIES);
       FloatVector s1 = FloatVector.zero(SPECIES);

@@ -34,7 +34,7 @@ class BoxedVectorsTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"F32 BF16 Q8_0 Q4_0", "BF16 F32 Q4_0 Q8_0", "Q8_0 F32 BF16 Q4_0"})
+  @ValueSource(strings = {"F32 BF16 F16 Q8_0 Q4_0", "BF16 F32 Q4_0 Q8_0", "Q8_0 F16 F32 BF16 Q4_0"})
   void norDoKernelsOfTypesThatFollowEachOther(String types) throws Exception {
     assertThatRuns(TypesInTurn.class, "-Dtypes=" + types);
   }
@@ -151,6 +151,11 @@ class BoxedVectorsTest {
       calls.put("product of long rows", () -> kernels.matmul(ofLong, longRows, longW, null));
       calls.put("product of few rows", () -> kernels.matmul(ofFew, few, w, null));
       calls.put("product of few rows with BF16", () -> kernels.matmul(ofFew, few, half, null));
+      for (DType type : new DType[] {DType.Q8_0, DType.Q4_0}) {
+        Tensor blocks = kernels.place(arena.allocate("blocks", type, 512, 1024), arena);
+        calls.put(
+            "product of few rows with " + type, () -> kernels.matmul(ofFew, few, blocks, null));
+      }
       calls.put(
           "gradient of a weight", () -> kernels.matmulBackwardWeight(dWeight, null, ofMany, many));
     }

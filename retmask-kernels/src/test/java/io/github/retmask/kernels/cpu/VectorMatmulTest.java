@@ -138,14 +138,15 @@ class VectorMatmulTest {
   /// Weights that a program keeps on the heap are read another way.
   @ParameterizedTest
   @CsvSource({
-    "3, 21", // dot products
-    "24, 48" // packed: blocks that off the heap are transposed where they lie
+    "3, 600, 21", // dot products
+    "3, 603, 21",
+    "24, 600, 48" // packed: blocks that off the heap are transposed where they lie
   })
-  void weightsOnTheHeapGiveTheSameBits(int n, int o) {
+  void weightsOnTheHeapGiveTheSameBits(int n, int k, int o) {
     try (Kernels kernels = new VectorKernels(2);
         TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
-      Tensor x = random(arena, 1, n, 600);
-      Tensor w = random(arena, 2, o, 600);
+      Tensor x = random(arena, 1, n, k);
+      Tensor w = random(arena, 2, o, k);
       byte[] bytes = w.segment().toArray(ValueLayout.JAVA_BYTE);
       Tensor heap = Tensor.host("w", DType.F32, w.shape(), MemorySegment.ofArray(bytes));
       Tensor want = arena.floats("want", n, o);

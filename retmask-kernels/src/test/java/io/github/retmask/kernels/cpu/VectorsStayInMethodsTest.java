@@ -53,7 +53,8 @@ class VectorsStayInMethodsTest {
 
   /// C2 inlines a method that is called often up to `FreqInlineSize`, 325 bytes.
   @ParameterizedTest
-  @ValueSource(classes = {FloatDots.class, BFloat16Dots.class, Q8Dots.class, Q4Dots.class})
+  @ValueSource(
+      classes = {FloatDots.class, BFloat16Dots.class, WideDots.class, Q8Dots.class, Q4Dots.class})
   void kernelsThatShareACallerAreTooLongToBeInlined(Class<?> kernel) throws Exception {
     ClassModel model;
     try (InputStream file = kernel.getResourceAsStream(kernel.getSimpleName() + ".class")) {
@@ -68,6 +69,6 @@ class VectorsStayInMethodsTest {
         seen++;
       }
     }
-    assertThat(seen).isEqualTo(2);
+    assertThat(seen).isEqualTo(kernel == WideDots.class ? 1 : 2);
   }
 }
