@@ -8,8 +8,8 @@ import java.lang.foreign.MemorySegment;
 ///
 /// C2 compiles what kernels share for the one that it has seen, and again, in a hurry, once another is
 /// loaded. A kernel inlined then has no profile, its calls of our methods stay calls, and vectors stay
-/// objects. So `one` and `two` call the vector library only and have more than 325 bytes of code, which
-/// are too many to be inlined.
+/// objects. So `one` and `two` call no methods of ours and have more than 325 bytes of code, which are
+/// too many to be inlined.
 abstract class StoredRowDots implements RowDots {
   /// Rows of the weight per call.
   static final int ROWS = 4;
