@@ -8,13 +8,17 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// `out = x W^T` for few rows of x: every row of the weight is read once, its dot products with all
-/// rows of x taken while it is in cache. Reading memory bounds the speed.
+/// rows of x taken while it is in cache. Reading memory bounds the speed. Where there are few outputs
+/// and many rows it is the other way round: rows of x are read once, beside those of the weight.
 final class FewRows {
   /// Rows of x up to which this beats packing.
   private static final int MOST = 15;
 
   /// The same where rows of the weight end with steps that vectors do not take.
   private static final int MOST_UNEVEN = 8;
+
+  /// Outputs up to which this does so for any number of rows: packed, they fill tiles badly.
+  private static final int OUTPUTS = 24;
 
   // Slots of the scratch arrays.
   private static final int SUMS = StoredRowDots.X + 1;
@@ -24,17 +28,28 @@ final class FewRows {
 
   /// Whether this is the way for a product with eight chains.
   static boolean suits(Tensor x, Tensor weight) {
-    int inner = (int) x.dim(1);
-    return x.dim(0) <= (inner % RowDots.CHAINS == 0 ? MOST : MOST_UNEVEN)
-        && Kernels.chains(inner) == RowDots.CHAINS
-        && weight.dim(0) >= StoredRowDots.ROWS;
+    return Kernels.chains((int) x.dim(1)) == RowDots.CHAINS
+        && weight.dim(0) > 0
+        && (isFew(x) || weight.dim(0) <= OUTPUTS);
+  }
+
+  private static boolean isFew(Tensor x) {
+    return x.dim(0) <= (x.dim(1) % RowDots.CHAINS == 0 ? MOST : MOST_UNEVEN);
+  }
+
+  /// Whether rows of x take the part of those of the weight.
+  private static boolean isTurned(Tensor x, Tensor weight) {
+    return !isFew(x) || weight.dim(0) < StoredRowDots.ROWS && weight.dim(0) < x.dim(0);
   }
 
   /// Whether these can be multiplied by one call: their rows lie in memory in the same form.
   static boolean suits(Tensor x, List<Projection> projections) {
     Form form = Form.of(projections.getFirst().weight());
     for (Projection one : projections) {
-      if (!suits(x, one.weight()) || !Form.of(one.weight()).isLike(form)) {
+      Tensor weight = one.weight();
+      if (!suits(x, weight)
+          || projections.size() > 1 && isTurned(x, weight)
+          || !Form.of(weight).isLike(form)) {
         return false;
       }
     }
@@ -45,16 +60,27 @@ final class FewRows {
     if (x.dim(0) == 0) {
       return;
     }
-    Form first = Form.of(projections.getFirst().weight());
-    RowDots.Inputs inputs = first.inputs(x, pool.callerScratch());
+    Scratch scratch = pool.callerScratch();
+    Projection first = projections.getFirst();
     Part[] parts = new Part[projections.size()];
-    int tasks = 0;
-    for (int i = 0; i < parts.length; i++) {
-      parts[i] = Part.of(projections.get(i), x, inputs, pool.threads(), tasks);
-      tasks = parts[i].end();
+    if (isTurned(x, first.weight())) {
+      RowDots.Inputs inputs = Form.of(x).inputs(first.weight(), scratch);
+      parts[0] = Part.of(first, x, first.weight(), inputs, true, pool.threads(), 0);
+    } else {
+      RowDots.Inputs inputs = Form.of(first.weight()).inputs(x, scratch);
+      int from = 0;
+      for (int i = 0; i < parts.length; i++) {
+        Projection one = projections.get(i);
+        parts[i] = Part.of(one, one.weight(), x, inputs, false, pool.threads(), from);
+        from = parts[i].end();
+      }
     }
+    run(pool, parts);
+  }
+
+  private static void run(WorkerPool pool, Part[] parts) {
     pool.run(
-        tasks,
+        parts[parts.length - 1].end(),
         (task, scratch) -> {
           int i = 0;
           while (task >= parts[i].end()) {
@@ -71,10 +97,19 @@ final class FewRows {
   /// thread that takes every n-th one continues its streams.
   ///
   /// @param from tasks of the products before
-  private record Part(Product product, int units, int calls, int spans, int rounds, int from) {
+  private record Part(
+      Product product, int units, int perCall, int calls, int spans, int rounds, int from) {
 
-    static Part of(Projection one, Tensor x, RowDots.Inputs inputs, int threads, int from) {
-      Tensor weight = one.weight();
+    /// @param weight whose rows are read from memory: of the projection, or x where it is turned
+    /// @param x the other
+    static Part of(
+        Projection one,
+        Tensor weight,
+        Tensor x,
+        RowDots.Inputs inputs,
+        boolean isTurned,
+        int threads,
+        int from) {
       Form form = Form.of(weight);
       int rows = (int) x.dim(0);
       float[] bias = one.bias() == null ? null : one.bias().toFloats();
@@ -87,14 +122,16 @@ final class FewRows {
               rows,
               (int) x.dim(1),
               (int) weight.dim(0),
-              bias);
+              bias,
+              isTurned);
       int passes = (rows + 1) / 2; // over the weight, but for the first one in cache
       long most = weight.dtype().bytes(weight.size()) * passes / form.leastOfTask();
       int tasks = (int) Math.clamp(most, 1, 8L * threads);
       int units = form.units(weight.dim(0));
-      int calls = units / form.perCall();
+      int perCall = Math.min(form.perCall(), units);
+      int calls = units / perCall;
       int spans = Math.min(calls, form.rows == 1 ? tasks : Math.min(threads, tasks));
-      return new Part(product, units, calls, spans, tasks / spans, from);
+      return new Part(product, units, perCall, calls, spans, tasks / spans, from);
     }
 
     int end() {
@@ -108,7 +145,6 @@ final class FewRows {
       int length = (int) ((long) calls * (span + 1) / spans) - first;
       int begin = (int) ((long) length * round / rounds);
       int end = (int) ((long) length * (round + 1) / rounds);
-      int perCall = product.form.perCall();
       for (int u = begin; u < end; u++) {
         product.multiply(first * perCall + u, length, scratch);
       }
@@ -143,7 +179,8 @@ final class FewRows {
                 RowGroups.ROWS)
             : WIDENED;
       }
-      RowDots dots = OffHeap.holds(weight.segment()) ? RowDots.of(weight.dtype()) : null;
+      boolean isStored = OffHeap.holds(weight.segment()) && weight.dim(0) >= StoredRowDots.ROWS;
+      RowDots dots = isStored ? RowDots.of(weight.dtype()) : null;
       return dots == null
           ? WIDENED
           : new Form(dots, weight.segment(), 0, weight.dtype().bytes(weight.dim(1)), 1);
@@ -177,6 +214,8 @@ final class FewRows {
   }
 
   /// What is multiplied, with all that would have to be looked up for every call.
+  ///
+  /// @param isTurned whether rows of the weight are those of the output, not its columns
   private record Product(
       MemorySegment out,
       RowDots.Inputs x,
@@ -185,7 +224,8 @@ final class FewRows {
       int rows,
       int inner,
       int outs,
-      float @Nullable [] bias) {
+      float @Nullable [] bias,
+      boolean isTurned) {
 
     /// The outputs of the units `first`, `first + apart` and so on, for all rows of x.
     void multiply(int first, int apart, Scratch scratch) {
@@ -224,13 +264,15 @@ final class FewRows {
     }
 
     private void set(int row, int o, float sum) {
-      Lanes.set(out, 4L * row * outs + 4L * o, bias == null ? sum : sum + bias[o]);
+      long at = isTurned ? (long) o * rows + row : (long) row * outs + o;
+      int column = isTurned ? row : o;
+      Lanes.set(out, Float.BYTES * at, bias == null ? sum : sum + bias[column]);
     }
 
     private void wide(int first, int apart, Scratch scratch) {
-      int some = StoredRowDots.ROWS;
-      float[] wide = scratch.floats(WIDE, some * inner);
-      float[] sums = scratch.floats(SUMS, some * RowDots.CHAINS);
+      int some = Math.min(StoredRowDots.ROWS, outs);
+      float[] wide = scratch.floats(WIDE, StoredRowDots.ROWS * inner);
+      float[] sums = scratch.floats(SUMS, StoredRowDots.ROWS * RowDots.CHAINS);
       for (int i = 0; i < some; i++) {
         long element = (long) (first + i * apart) * inner;
         Blocks.readWide(wide, i * inner, weight, element, inner, scratch);

@@ -22,11 +22,12 @@ abstract class StoredRowDots implements RowDots {
     return new Inputs(read(x, scratch), new long[0]);
   }
 
-  /// The elements of x.
+  /// The elements of x, widened.
   static float[] read(Tensor x, Scratch scratch) {
-    int size = (int) x.size();
-    float[] floats = scratch.floats(X, size);
-    MemorySegment.copy(x.segment(), Lanes.F32, 0, floats, 0, size);
+    int rows = (int) x.dim(0);
+    int inner = (int) x.dim(1);
+    float[] floats = scratch.floats(X, rows * inner);
+    Blocks.readWide(floats, 0, inner, x, 0, 0, rows, inner, scratch);
     return floats;
   }
 

@@ -135,14 +135,69 @@ class VectorMatmulTest {
     }
   }
 
-  /// Weights that a program keeps on the heap are read another way.
+  /// Rows of x are then read beside those of the weight, not the other way round.
+  @ParameterizedTest
+  @CsvSource({"520, F32", "523, F32", "523, BF16", "544, F16", "544, Q8_0", "544, Q4_0"})
+  void fewOutputsGiveTheSameBits(int k, DType type) {
+    try (Kernels kernels = new VectorKernels(2);
+        Kernels reference = new ReferenceBackend().open(1);
+        TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
+      for (int o : new int[] {0, 1, 2, 3, 4, 5, 8, 17, 24, 25}) {
+        Tensor stored = weight(arena, type, o, k);
+        Tensor w = kernels.place(stored, arena);
+        Tensor bias = random(arena, 3, o);
+        Tensor other = random(arena, 4, 7, k);
+        for (int n : new int[] {0, 1, 2, 3, 4, 9, 15, 16, 17, 200, 600}) {
+          Tensor x = random(arena, n, n, k);
+          Tensor out = arena.floats("out", n, o);
+          Tensor outOfOther = arena.floats("outOfOther", n, 7);
+          Tensor want = arena.floats("want", n, o);
+          kernels.matmuls(
+              x, List.of(new Projection(outOfOther, other, null), new Projection(out, w, bias)));
+          reference.matmul(want, x, stored, bias);
+          TensorAssert.assertThat("out", out.toFloats(), n, o).hasBits(want.toFloats());
+          Tensor wantOfOther = arena.floats("wantOfOther", n, 7);
+          reference.matmul(wantOfOther, x, other, null);
+          TensorAssert.assertThat("out of other", outOfOther.toFloats(), n, 7)
+              .hasBits(wantOfOther.toFloats());
+          kernels.matmul(out, x, w, null);
+          reference.matmul(want, x, stored, null);
+          TensorAssert.assertThat("out", out.toFloats(), n, o).hasBits(want.toFloats());
+        }
+      }
+    }
+  }
+
+  /// Random values, or blocks of random bytes with small scales.
+  private static Tensor weight(TensorArena arena, DType type, int o, int k) {
+    Tensor w = arena.allocate("w", type, o, k);
+    if (!type.isBlock()) {
+      try (Kernels kernels = new VectorKernels(1)) {
+        kernels.cast(w, random(arena, 2, o, k));
+      }
+      return w;
+    }
+    Random random = new Random(2);
+    byte[] bytes = new byte[(int) w.segment().byteSize()];
+    random.nextBytes(bytes);
+    for (int block = 0; block < bytes.length; block += type.blockBytes()) {
+      short scale = Float.floatToFloat16(random.nextFloat() * 0.02f);
+      bytes[block] = (byte) scale;
+      bytes[block + 1] = (byte) (scale >> 8);
+    }
+    MemorySegment.copy(bytes, 0, w.segment(), ValueLayout.JAVA_BYTE, 0, bytes.length);
+    return w;
+  }
+
+  /// Tensors that a program keeps on the heap are read another way.
   @ParameterizedTest
   @CsvSource({
     "3, 600, 21", // dot products
     "3, 603, 21",
+    "30, 603, 5",
     "24, 600, 48" // packed: blocks that off the heap are transposed where they lie
   })
-  void weightsOnTheHeapGiveTheSameBits(int n, int k, int o) {
+  void tensorsOnTheHeapGiveTheSameBits(int n, int k, int o) {
     try (Kernels kernels = new VectorKernels(2);
         TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
       Tensor x = random(arena, 1, n, k);
@@ -153,6 +208,10 @@ class VectorMatmulTest {
       Tensor out = arena.floats("out", n, o);
       kernels.matmul(want, x, w, null);
       kernels.matmul(out, x, heap, null);
+      TensorAssert.assertThat("out", out.toFloats(), n, o).hasBits(want.toFloats());
+      bytes = x.segment().toArray(ValueLayout.JAVA_BYTE);
+      heap = Tensor.host("x", DType.F32, x.shape(), MemorySegment.ofArray(bytes));
+      kernels.matmul(out, heap, w, null);
       TensorAssert.assertThat("out", out.toFloats(), n, o).hasBits(want.toFloats());
     }
   }
