@@ -48,6 +48,10 @@ abstract class AttentionContract extends OpContract {
             .cached(past, keyStart, 180)
             .window(9),
         AttentionCase.packed(2, 1, 64, 1).cached(new int[] {206}, new int[] {1}, 210),
+        AttentionCase.packed(6, 2, 61, 2, 1)
+            .mixed(false)
+            .cached(new int[] {300, 90}, new int[] {100, 5}, 410),
+        AttentionCase.packed(4, 1, 40, 1).cached(new int[] {400}, new int[] {0}, 401),
         AttentionCase.packed(16, 1, 20, 2, 1)
             .mixed(false)
             .cached(new int[] {700, 90}, new int[] {100, 5}, 810),

@@ -26,6 +26,7 @@ final class DecodeAttention {
   private static final int SCORE = 2;
   private static final int KEEP = 3;
   private static final int TAKE = 4;
+  private static final int LAST = 5;
 
   // Of the calling thread, shared by all tasks.
   private static final int OUT = 12;
@@ -47,6 +48,7 @@ final class DecodeAttention {
   private final float[] score; // [kv head][97 keys][64 lanes]; one key more to make them even
   private final float[] keep; // [64]
   private final float[] take; // [64]
+  private final float[] last; // what DecodeTiles.values works in
   private final boolean[] attends; // [kv head][lane]
   private final Visible[] visible; // [kv head][lane]
   private final int[] from; // [kv head], first key of the block that is seen
@@ -170,6 +172,7 @@ final class DecodeAttention {
     score = scratch.floats(SCORE, kvCount * (KEYS + 1) * COLUMNS);
     keep = scratch.floats(KEEP, COLUMNS);
     take = scratch.floats(TAKE, COLUMNS);
+    last = scratch.floats(LAST, DecodeTiles.VALUES * Lanes.WIDTH);
     attends = new boolean[kvCount * lanes];
     visible = new Visible[kvCount * lanes];
     for (int i = 0; i < visible.length; i++) {
@@ -424,7 +427,8 @@ final class DecodeAttention {
           high - low,
           out,
           outAt(group(kvHead), lane),
-          headDim);
+          headDim,
+          last);
     }
   }
 

@@ -176,6 +176,7 @@ final class DecodeTiles {
   /// @param rowBytes distance of values
   /// @param weights rows of 64
   /// @param out rows of D
+  /// @param last room for four vectors
   static void values(
       MemorySegment values,
       long at,
@@ -185,18 +186,36 @@ final class DecodeTiles {
       int keys,
       float[] out,
       int outAt,
-      int headDim) {
+      int headDim,
+      float[] last) {
+    int whole = headDim & -WIDTH;
+    int rest = headDim - whole;
+    int early = headDim - WIDTH; // where the last vector begins, over elements of the one before
+    if (rest > 0 && early >= 0) {
+      int from = outAt + early;
+      long first = at + 4L * early;
+      values1(
+          values, first, rowBytes, weights, weightsAt, keys, out, from, headDim, last, 0, WIDTH);
+    }
     int d = 0;
     for (; d <= headDim - 2 * WIDTH; d += 2 * WIDTH) {
       values2(values, at + 4L * d, rowBytes, weights, weightsAt, keys, out, outAt + d, headDim);
     }
-    for (; d <= headDim - WIDTH; d += WIDTH) {
-      values1(values, at + 4L * d, rowBytes, weights, weightsAt, keys, out, outAt + d, headDim);
+    if (d < whole) {
+      int from = outAt + d;
+      long first = at + 4L * d;
+      values1(
+          values, first, rowBytes, weights, weightsAt, keys, out, from, headDim, out, from,
+          headDim);
     }
-    for (int lane = 0; lane < VALUES && d < headDim; lane++) {
+    for (int lane = 0; lane < VALUES && rest > 0 && early >= 0; lane++) {
+      int to = outAt + lane * headDim + whole;
+      System.arraycopy(last, (lane + 1) * WIDTH - rest, out, to, rest);
+    }
+    for (int lane = 0; lane < VALUES && early < 0; lane++) {
       for (int key = 0; key < keys; key++) {
         float weight = weights[weightsAt + key * COLUMNS + lane];
-        tail(values, at + key * rowBytes, weight, out, outAt + lane * headDim, d, headDim);
+        tail(values, at + key * rowBytes, weight, out, outAt + lane * headDim, 0, headDim);
       }
     }
   }
@@ -251,6 +270,8 @@ final class DecodeTiles {
   }
 
   /// Four lanes by one vector.
+  ///
+  /// @param to takes the sums, rows `toRow` apart
   private static void values1(
       MemorySegment values,
       long at,
@@ -260,7 +281,10 @@ final class DecodeTiles {
       int keys,
       float[] out,
       int outAt,
-      int headDim) {
+      int headDim,
+      float[] to,
+      int toAt,
+      int toRow) {
     MemorySegment v = OffHeap.KIND.cast(values);
     int out1 = outAt + headDim;
     int out2 = out1 + headDim;
@@ -276,10 +300,10 @@ final class DecodeTiles {
       s2 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 2]).lanewise(FMA, x, s2);
       s3 = FloatVector.broadcast(FLOAT, weights[weightsAt + k * COLUMNS + 3]).lanewise(FMA, x, s3);
     }
-    s0.intoArray(out, outAt);
-    s1.intoArray(out, out1);
-    s2.intoArray(out, out2);
-    s3.intoArray(out, out3);
+    s0.intoArray(to, toAt);
+    s1.intoArray(to, toAt + toRow);
+    s2.intoArray(to, toAt + 2 * toRow);
+    s3.intoArray(to, toAt + 3 * toRow);
   }
 
   /// `out[d] += weight v[d]`: one key and one lane.
