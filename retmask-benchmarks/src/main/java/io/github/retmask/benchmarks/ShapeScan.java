@@ -20,11 +20,12 @@ import java.util.Random;
 /// | op | size |
 /// |---|---|
 /// | `matmul` | N x I x O, TYPE of the weight F32, BF16 or F16 |
-/// | `attention` | new tokens x past tokens x heads x kv heads x D |
+/// | `attention` | new tokens x past tokens x heads x kv heads x D, TYPE F32 |
 public final class ShapeScan {
   private static final int PASSES = 3;
   private static final int LEAST_CALLS = 4;
   private static final long NANOS = 30_000_000; // of calls in a pass
+  private static final long WARM_UP = 3_000_000_000L; // nanoseconds
 
   private final Kernels kernels;
   private final DType type;
@@ -44,16 +45,19 @@ public final class ShapeScan {
     int threads = args.length > 7 ? Integer.parseInt(args[7]) : 1;
     int from = Integer.parseInt(args[3]);
     int step = Integer.parseInt(args[5]);
-    double[] rates = new double[(Integer.parseInt(args[4]) - from) / step + 1];
+    double[] rates = new double[Math.max(0, Integer.parseInt(args[4]) - from) / step + 1];
     try (Kernels kernels = Backends.open("vector", threads)) {
       ShapeScan scan = new ShapeScan(kernels, type);
       int[] size = OpBenchmark.numbers(args[1]);
-      for (int pass = -1; pass < PASSES; pass++) { // one to compile
+      long warm = System.nanoTime() + WARM_UP;
+      for (int pass = 0; pass < PASSES; ) {
+        boolean isWarm = System.nanoTime() >= warm;
         for (int i = 0; i < rates.length; i++) {
           size[Integer.parseInt(args[2])] = from + i * step;
           double rate = scan.rate(args[0], size);
-          rates[i] = pass < 0 ? 0 : Math.max(rates[i], rate);
+          rates[i] = isWarm ? Math.max(rates[i], rate) : 0;
         }
+        pass += isWarm ? 1 : 0;
       }
     }
     boolean any = false;

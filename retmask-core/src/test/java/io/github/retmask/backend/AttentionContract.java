@@ -12,6 +12,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 abstract class AttentionContract extends OpContract {
 
@@ -143,9 +144,10 @@ abstract class AttentionContract extends OpContract {
     assertSameBits("attention", c.plan("ones", ones).forward(bench), c.forward(bench));
   }
 
-  @Test
-  void maskedHeadsDoNotChangeTheOthers() {
-    AttentionCase intact = AttentionCase.packed(9, 3, 12, 13, 1, 30);
+  @ParameterizedTest
+  @ValueSource(ints = {12, 40})
+  void maskedHeadsDoNotChangeTheOthers(int headDim) {
+    AttentionCase intact = AttentionCase.packed(9, 3, headDim, 13, 1, 30);
     AttentionCase mixed = intact.mixed(false);
     float[][] want = intact.forward(bench);
     float[][] got = mixed.forward(bench);
@@ -156,8 +158,9 @@ abstract class AttentionContract extends OpContract {
             && mixed.plan().window(row, h) == Integer.MAX_VALUE) {
           int at = n * 9 + h;
           TensorAssert.assertThat(
-                  "z of intact head " + h, Arrays.copyOfRange(got[0], at * 12, at * 12 + 12))
-              .hasBits(Arrays.copyOfRange(want[0], at * 12, at * 12 + 12));
+                  "z of intact head " + h,
+                  Arrays.copyOfRange(got[0], at * headDim, (at + 1) * headDim))
+              .hasBits(Arrays.copyOfRange(want[0], at * headDim, (at + 1) * headDim));
           TensorAssert.assertThat("lse of intact head " + h, new float[] {got[1][at]})
               .hasBits(want[1][at]);
         }
@@ -187,24 +190,25 @@ abstract class AttentionContract extends OpContract {
     }
   }
 
-  @Test
-  void aSequenceCutIntoChunksGivesTheSameBits() {
+  @ParameterizedTest
+  @ValueSource(ints = {12, 40, 61})
+  void aSequenceCutIntoChunksGivesTheSameBits(int headDim) {
     int[] chunks = {1, 16, 3, 100, 17, 1, 69};
-    cutIntoChunks(chunks, AttentionSpec.NO_WINDOW);
-    cutIntoChunks(chunks, 37);
+    cutIntoChunks(chunks, headDim, AttentionSpec.NO_WINDOW);
+    cutIntoChunks(chunks, headDim, 37);
   }
 
   /// Cuts before, at and after multiples of powers of two and of 96, where kernels have edges.
   @Test
   void aLongSequenceCutIntoChunksGivesTheSameBits() {
     int[] chunks = {95, 1, 1, 31, 63, 2, 766, 1, 2, 62, 8, 7, 49, 1, 48, 880, 1};
-    cutIntoChunks(chunks, AttentionSpec.NO_WINDOW);
-    cutIntoChunks(chunks, 1000);
+    cutIntoChunks(chunks, 12, AttentionSpec.NO_WINDOW);
+    cutIntoChunks(chunks, 12, 1000);
   }
 
-  private void cutIntoChunks(int[] chunks, int window) {
+  private void cutIntoChunks(int[] chunks, int headDim, int window) {
     int length = Arrays.stream(chunks).sum();
-    AttentionCase whole = AttentionCase.packed(8, 2, 12, length).mixed(false).window(window);
+    AttentionCase whole = AttentionCase.packed(8, 2, headDim, length).mixed(false).window(window);
     float[][] in = {whole.q(), whole.k(), whole.v()};
     float[][] want = whole.everything(bench, in[0], in[1], in[2]);
     int keyStart = 5;
@@ -213,17 +217,17 @@ abstract class AttentionContract extends OpContract {
     for (int chunk : chunks) {
       // Keys of later chunks are not there yet, and the slots around the row belong to nobody.
       AttentionCase part =
-          AttentionCase.packed(8, 2, 12, chunk)
+          AttentionCase.packed(8, 2, headDim, chunk)
               .plan("mixed", whole.plan())
               .window(window)
               .cached(new int[] {done}, new int[] {keyStart}, cache);
-      float[] k = new float[cache * 2 * 12];
-      float[] v = new float[cache * 2 * 12];
+      float[] k = new float[cache * 2 * headDim];
+      float[] v = new float[cache * 2 * headDim];
       Arrays.fill(k, Float.NaN);
       Arrays.fill(v, Float.NaN);
-      System.arraycopy(in[1], 0, k, keyStart * 2 * 12, (done + chunk) * 2 * 12);
-      System.arraycopy(in[2], 0, v, keyStart * 2 * 12, (done + chunk) * 2 * 12);
-      float[] q = Arrays.copyOfRange(in[0], done * 8 * 12, (done + chunk) * 8 * 12);
+      System.arraycopy(in[1], 0, k, keyStart * 2 * headDim, (done + chunk) * 2 * headDim);
+      System.arraycopy(in[2], 0, v, keyStart * 2 * headDim, (done + chunk) * 2 * headDim);
+      float[] q = Arrays.copyOfRange(in[0], done * 8 * headDim, (done + chunk) * 8 * headDim);
       assertSameBits(
           "attention of chunk at " + done,
           part.everything(bench, q, k, v),

@@ -48,7 +48,7 @@ final class DecodeAttention {
   private final float[] score; // [kv head][97 keys][64 lanes]; one key more to make them even
   private final float[] keep; // [64]
   private final float[] take; // [64]
-  private final float[] last; // what DecodeTiles.values works in
+  private final float[] lastVectors; // what DecodeTiles.values works in
   private final boolean[] attends; // [kv head][lane]
   private final Visible[] visible; // [kv head][lane]
   private final int[] from; // [kv head], first key of the block that is seen
@@ -172,7 +172,7 @@ final class DecodeAttention {
     score = scratch.floats(SCORE, kvCount * (KEYS + 1) * COLUMNS);
     keep = scratch.floats(KEEP, COLUMNS);
     take = scratch.floats(TAKE, COLUMNS);
-    last = scratch.floats(LAST, DecodeTiles.VALUES * Lanes.WIDTH);
+    lastVectors = scratch.floats(LAST, DecodeTiles.VALUES * Lanes.WIDTH);
     attends = new boolean[kvCount * lanes];
     visible = new Visible[kvCount * lanes];
     for (int i = 0; i < visible.length; i++) {
@@ -428,7 +428,7 @@ final class DecodeAttention {
           out,
           outAt(group(kvHead), lane),
           headDim,
-          last);
+          lastVectors);
     }
   }
 

@@ -9,7 +9,8 @@ import org.jspecify.annotations.Nullable;
 
 /// `out = x W^T` for few rows of x: every row of the weight is read once, its dot products with all
 /// rows of x taken while it is in cache. Reading memory bounds the speed. Where there are few outputs
-/// and many rows it is the other way round: rows of x are read once, beside those of the weight.
+/// and many rows, x and the weight change places: every row of x is read once, and multiplied with all
+/// rows of the weight, which stay in cache.
 final class FewRows {
   /// Rows of x up to which this beats packing.
   private static final int MOST = 15;
@@ -17,8 +18,11 @@ final class FewRows {
   /// The same where rows of the weight end with steps that vectors do not take.
   private static final int MOST_UNEVEN = 8;
 
-  /// Outputs up to which this does so for any number of rows: packed, they fill tiles badly.
+  /// Outputs up to which this beats packing however many rows x has.
   private static final int OUTPUTS = 24;
+
+  /// The same where rows end with steps that vectors do not take.
+  private static final int OUTPUTS_UNEVEN = 16;
 
   // Slots of the scratch arrays.
   private static final int SUMS = StoredRowDots.X + 1;
@@ -30,19 +34,25 @@ final class FewRows {
   static boolean suits(Tensor x, Tensor weight) {
     return Kernels.chains((int) x.dim(1)) == RowDots.CHAINS
         && weight.dim(0) > 0
-        && (isFew(x) || weight.dim(0) <= OUTPUTS);
+        && (isFew(x) || weight.dim(0) <= (isEven(weight) ? OUTPUTS : OUTPUTS_UNEVEN));
   }
 
   private static boolean isFew(Tensor x) {
-    return x.dim(0) <= (x.dim(1) % RowDots.CHAINS == 0 ? MOST : MOST_UNEVEN);
+    return x.dim(0) <= (isEven(x) ? MOST : MOST_UNEVEN);
   }
 
-  /// Whether rows of x take the part of those of the weight.
+  /// Whether vectors take all steps of rows.
+  private static boolean isEven(Tensor rows) {
+    return rows.dim(1) % RowDots.CHAINS == 0;
+  }
+
+  /// Whether x and the weight change places.
   private static boolean isTurned(Tensor x, Tensor weight) {
     return !isFew(x) || weight.dim(0) < StoredRowDots.ROWS && weight.dim(0) < x.dim(0);
   }
 
-  /// Whether these can be multiplied by one call: their rows lie in memory in the same form.
+  /// Whether these can be multiplied by one call: their rows lie in memory in the same form and, where
+  /// there are several, are what is read from memory.
   static boolean suits(Tensor x, List<Projection> projections) {
     Form form = Form.of(projections.getFirst().weight());
     for (Projection one : projections) {

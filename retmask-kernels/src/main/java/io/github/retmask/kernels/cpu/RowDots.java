@@ -25,7 +25,7 @@ interface RowDots {
   /// @param twos every two of them together, for [GroupDots], or none
   record Inputs(float[] floats, long[] twos) {}
 
-  /// @param x F32
+  /// @param x F32; for [StoredRowDots] of any type
   Inputs inputs(Tensor x, Scratch scratch);
 
   /// What is left of the outputs of row j of x goes to `sums[LEFT j]` and on.

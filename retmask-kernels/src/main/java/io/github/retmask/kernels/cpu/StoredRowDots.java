@@ -14,7 +14,8 @@ abstract class StoredRowDots implements RowDots {
   /// Rows of the weight per call.
   static final int ROWS = 4;
 
-  /// Slot of the scratch arrays that holds x; [FewRows] has the next.
+  /// Slot of the scratch arrays that holds x, or the weight where they have changed places; [FewRows]
+  /// has the next.
   static final int X = 0;
 
   @Override

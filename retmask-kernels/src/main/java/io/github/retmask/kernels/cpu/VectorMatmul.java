@@ -16,8 +16,8 @@ import org.jspecify.annotations.Nullable;
 /// | backward input  | dx [N,I]  | dOut   | W    | outputs     |
 /// | backward weight | dW [O,I]  | dOut^T | x    | tokens      |
 ///
-/// [PackedProduct] bounds them by the multiply-adds, [FewRows] a forward product of few rows by
-/// reading the weight once.
+/// [PackedProduct] bounds them by the multiply-adds, [FewRows] a forward product of few rows or few
+/// outputs by reading the weight, or x, once.
 final class VectorMatmul {
   private VectorMatmul() {}
 
@@ -25,8 +25,8 @@ final class VectorMatmul {
     matmuls(pool, x, List.of(new Projection(out, weight, bias)));
   }
 
-  /// Products of one x, which is read once, where all of them are packed or all are of few rows and
-  /// weights of one form; else one after the other.
+  /// Products of one x, which is read once, where all of them are packed or all are of few rows of x
+  /// and weights of one form; else one after the other.
   static void matmuls(WorkerPool pool, Tensor x, List<Projection> projections) {
     if (FewRows.suits(x, projections)) {
       FewRows.multiply(pool, x, projections);

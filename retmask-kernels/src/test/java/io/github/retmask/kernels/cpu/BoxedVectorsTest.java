@@ -109,6 +109,10 @@ class BoxedVectorsTest {
           AttentionCase.packed(4, 2, 64, 1, 1)
               .mixed(false)
               .cached(new int[] {3999, 3999}, new int[] {0, 4000}, 8000);
+      AttentionCase odd =
+          AttentionCase.packed(4, 2, 72, 1, 1)
+              .mixed(false)
+              .cached(new int[] {3999, 3999}, new int[] {0, 4000}, 8000);
       try (Kernels kernels = new VectorKernels(2);
           TensorArena arena = kernels.arena(TensorArena.Lifetime.STEP)) {
         Map<String, Runnable> calls = new LinkedHashMap<>();
@@ -116,6 +120,7 @@ class BoxedVectorsTest {
         addAttention(calls, "attention", whole, true, kernels, arena);
         addAttention(calls, "attention of narrow heads", narrow, true, kernels, arena);
         addAttention(calls, "attention of a step", step, false, kernels, arena);
+        addAttention(calls, "attention of a step, D 72", odd, false, kernels, arena);
         // The second round finds what code compiled later has done to code compiled before.
         for (int round = 1; round <= 2; round++) {
           for (Map.Entry<String, Runnable> call : calls.entrySet()) {
@@ -151,6 +156,9 @@ class BoxedVectorsTest {
       calls.put("product of long rows", () -> kernels.matmul(ofLong, longRows, longW, null));
       calls.put("product of few rows", () -> kernels.matmul(ofFew, few, w, null));
       calls.put("product of few rows with BF16", () -> kernels.matmul(ofFew, few, half, null));
+      Tensor rows = w.slice(0, 16);
+      Tensor fewOutputs = arena.floats("fewOutputs", 192, 16);
+      calls.put("product of few outputs", () -> kernels.matmul(fewOutputs, many, rows, null));
       for (DType type : new DType[] {DType.Q8_0, DType.Q4_0}) {
         Tensor blocks = kernels.place(arena.allocate("blocks", type, 512, 1024), arena);
         calls.put(
