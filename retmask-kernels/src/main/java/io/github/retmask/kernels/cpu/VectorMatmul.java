@@ -5,6 +5,7 @@ import io.github.retmask.backend.Kernels;
 import io.github.retmask.backend.Projection;
 import io.github.retmask.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -25,15 +26,23 @@ final class VectorMatmul {
     matmuls(pool, x, List.of(new Projection(out, weight, bias)));
   }
 
-  /// Products of one x, which is read once, where all of them are packed or all are of few rows of x
-  /// and weights of one form; else one after the other.
+  /// Products of one x, which is read once for all that are packed, and for few rows of x with weights
+  /// of one form.
   static void matmuls(WorkerPool pool, Tensor x, List<Projection> projections) {
     if (FewRows.suits(x, projections)) {
       FewRows.multiply(pool, x, projections);
-    } else if (projections.stream().noneMatch(one -> FewRows.suits(x, one.weight()))) {
-      PackedProduct.run(pool, projections.stream().map(one -> packed(x, one)).toList());
-    } else {
-      projections.forEach(one -> matmuls(pool, x, List.of(one)));
+      return;
+    }
+    List<PackedProduct> packed = new ArrayList<>();
+    for (Projection one : projections) {
+      if (FewRows.suits(x, one.weight())) {
+        FewRows.multiply(pool, x, List.of(one));
+      } else {
+        packed.add(packed(x, one));
+      }
+    }
+    if (!packed.isEmpty()) {
+      PackedProduct.run(pool, packed);
     }
   }
 
