@@ -188,14 +188,27 @@ final class DecodeTiles {
       int outAt,
       int headDim,
       float[] last) {
+    if (headDim < WIDTH) {
+      for (int lane = 0; lane < VALUES; lane++) {
+        for (int key = 0; key < keys; key++) {
+          float weight = weights[weightsAt + key * COLUMNS + lane];
+          tail(values, at + key * rowBytes, weight, out, outAt + lane * headDim, 0, headDim);
+        }
+      }
+      return;
+    }
     int whole = headDim & -WIDTH;
     int rest = headDim - whole;
-    int early = headDim - WIDTH; // where the last vector begins, over elements of the one before
-    if (rest > 0 && early >= 0) {
+    if (rest > 0) {
+      int early = headDim - WIDTH; // where the last vector begins, over elements of the one before
       int from = outAt + early;
       long first = at + 4L * early;
       values1(
           values, first, rowBytes, weights, weightsAt, keys, out, from, headDim, last, 0, WIDTH);
+      for (int lane = 0; lane < VALUES; lane++) {
+        int to = outAt + lane * headDim + whole;
+        System.arraycopy(last, (lane + 1) * WIDTH - rest, out, to, rest);
+      }
     }
     int d = 0;
     for (; d <= headDim - 2 * WIDTH; d += 2 * WIDTH) {
@@ -207,16 +220,6 @@ final class DecodeTiles {
       values1(
           values, first, rowBytes, weights, weightsAt, keys, out, from, headDim, out, from,
           headDim);
-    }
-    for (int lane = 0; lane < VALUES && rest > 0 && early >= 0; lane++) {
-      int to = outAt + lane * headDim + whole;
-      System.arraycopy(last, (lane + 1) * WIDTH - rest, out, to, rest);
-    }
-    for (int lane = 0; lane < VALUES && early < 0; lane++) {
-      for (int key = 0; key < keys; key++) {
-        float weight = weights[weightsAt + key * COLUMNS + lane];
-        tail(values, at + key * rowBytes, weight, out, outAt + lane * headDim, 0, headDim);
-      }
     }
   }
 

@@ -18,8 +18,8 @@ import jdk.incubator.vector.LongVector;
 /// [GroupDots] of Q4_0 weights, without conversions. An element times its scale is exact in a float;
 /// scales are finite.
 ///
-/// A nibble n = q + 8 in the bits 8 to 11 of the float 2^15 makes it 2^15 + n; a multiply-add with the scale d
-/// and with -(2^15 + 8) d leaves d q. All of it is exact: 2^15 + 8 has 13 bits, a scale 11.
+/// A nibble n = q + 8 in the bits 8 to 11 of the float 2^15 makes it 2^15 + n; a multiply-add with the
+/// scale d and with -(2^15 + 8) d leaves d q. All of it is exact: 2^15 + 8 has 13 bits, a scale 11.
 /// (Nibbles in higher bits of smaller powers would take two shifts a word instead of seven, but more
 /// registers than AVX2 has.) With two rows of x one group at a time, as the sums of two do not fit.
 final class Q4Dots extends GroupDots {
